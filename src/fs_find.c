@@ -1,0 +1,232 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "fs_impl.h"
+
+/* Larger directories are not listed anew to check one name. */
+#define FIND_LARGE 4096
+/* What may come along with a listing from below it. */
+#define FIND_BOUND 1000
+/* How often the VM may change something while we look at it. */
+#define FIND_TRIES 5
+
+bool
+fs_is_control_name(struct fs *fs, const char *name, bool *json)
+{
+	const char *control = fs->options->control;
+	size_t len;
+
+	if (control == NULL)
+		return false;
+	len = strlen(control);
+	if (strncmp(name, control, len) != 0)
+		return false;
+	*json = strcmp(name + len, ".json") == 0;
+	return *json || name[len] == '\0';
+}
+
+bool
+fs_lists_control(struct fs *fs, struct node *dir)
+{
+	if (fs->options->control == NULL)
+		return false;
+	switch (fs->options->list_control) {
+	case LIST_CONTROL_ALL:
+		return true;
+	case LIST_CONTROL_NONE:
+		return false;
+	default:
+		return dir == tree_root(fs->tree) &&
+		    strcmp(room_root(fs->room), "/") == 0;
+	}
+}
+
+bool
+fs_may(struct fs *fs, const struct attr *a, int mask)
+{
+	const struct probe *p = room_probe(fs->room);
+	unsigned bits = a->mode;
+	size_t i;
+
+	if (p->uid == 0)
+		return !(mask & X_OK) || S_ISDIR(a->mode) || (bits & 0111);
+	if (a->uid == p->uid)
+		return ((bits >> 6) & mask) == (unsigned)mask;
+	if (a->gid == p->gid)
+		return ((bits >> 3) & mask) == (unsigned)mask;
+	for (i = 0; i < p->ngroups; i++)
+		if (a->gid == p->groups[i])
+			return ((bits >> 3) & mask) == (unsigned)mask;
+	return (bits & mask) == (unsigned)mask;
+}
+
+/* Ask the VM for a directory, or for one name in it.  Unlocks the tree. */
+static int
+fs_ask(struct fs *fs, struct wait *w, struct node *dir, const char *name)
+{
+	uint64_t id = dir->id;
+	bool closed = dir->dir->closed;
+	bool large = dir->dir->count > FIND_LARGE && name != NULL;
+	unsigned bound = dir->dir->listed == 0 ? FIND_BOUND : 0;
+	char *path, *child = NULL;
+	int error;
+
+	path = tree_path(fs->tree, dir, NULL);
+	if (path != NULL && name != NULL)
+		child = tree_path(fs->tree, dir, name);
+	error = path == NULL || (name != NULL && child == NULL) ? -errno : 0;
+	tree_unlock(fs->tree);
+	if (error != 0)
+		goto out;
+	if (!closed && !large) {
+		error = room_list(fs->room, w, path, bound);
+		if (error != -EACCES)
+			goto out;
+		/* It may still be searched for names that one knows. */
+		tree_lock(fs->tree);
+		if ((dir = tree_get(fs->tree, id)) != NULL &&
+		    S_ISDIR(dir->attr.mode))
+			dir->dir->closed = true;
+		tree_unlock(fs->tree);
+	}
+	if (child != NULL)
+		error = room_stat(fs->room, w, child);
+	else if (closed)
+		error = -EACCES;
+out:
+	free(child);
+	free(path);
+	return error;
+}
+
+int
+fs_find_child(struct fs *fs, struct wait *w, fuse_ino_t parent,
+    const char *name, struct node **out)
+{
+	uint64_t since = room_now();
+	struct tree *t = fs->tree;
+	struct node *dir;
+	struct dentry *d;
+	int error, tries;
+	bool json;
+
+	for (tries = 0; tries < FIND_TRIES; tries++) {
+		tree_lock(t);
+		if ((dir = tree_get(t, parent)) == NULL || dir->stale) {
+			error = -ESTALE;
+			goto fail;
+		}
+		if (!S_ISDIR(dir->attr.mode)) {
+			error = -ENOTDIR;
+			goto fail;
+		}
+		dir->dir->used = room_now();
+		if (fs_is_control_name(fs, name, &json)) {
+			*out = tree_control(t, dir, json);
+			error = -ENOMEM;
+			if (*out == NULL)
+				goto fail;
+			return 0;
+		}
+		d = tree_lookup(dir, name);
+		*out = d == NULL ? NULL : d->node;
+		if (tree_fresh(t, dir->dir->listed, since) ||
+		    (d != NULL &&
+			(d->node->local ||
+			    tree_fresh(t, d->node->checked, since))))
+			return 0;
+		if (node_is_dead(t, dir)) {
+			error = -ENOENT;
+			goto fail;
+		}
+		error = fs_ask(fs, w, dir, name);
+		if (error != 0)
+			return error;
+	}
+	return -EIO;
+fail:
+	tree_unlock(t);
+	return error;
+}
+
+/* Look at one node again, by its own listing or by its parent's. */
+static int
+fs_ask_node(struct fs *fs, struct wait *w, struct node *n)
+{
+	struct node *up = node_parent(n);
+	struct dentry *d;
+	char *name;
+	int error;
+
+	if (up == NULL ||
+	    (S_ISDIR(n->attr.mode) && n->dir->listed != 0 &&
+		n->dir->count <= FIND_LARGE))
+		return fs_ask(fs, w, n, NULL);
+	d = LIST_FIRST(&n->names);
+	if ((name = strdup(d->name)) == NULL) {
+		tree_unlock(fs->tree);
+		return -ENOMEM;
+	}
+	error = fs_ask(fs, w, up, name);
+	free(name);
+	return error;
+}
+
+int
+fs_find_node(struct fs *fs, struct wait *w, fuse_ino_t id, struct node **out)
+{
+	uint64_t since = room_now();
+	struct tree *t = fs->tree;
+	struct node *n;
+	int error, tries;
+
+	for (tries = 0; tries < FIND_TRIES; tries++) {
+		tree_lock(t);
+		if ((n = tree_get(t, id)) == NULL || n->stale) {
+			tree_unlock(t);
+			return -ESTALE;
+		}
+		*out = n;
+		if (S_ISDIR(n->attr.mode))
+			n->dir->used = room_now();
+		/* Removed, but held open: what was known stays so. */
+		if (n->control || n->local || node_is_dead(t, n) ||
+		    tree_fresh(t, n->checked, since))
+			return 0;
+		error = fs_ask_node(fs, w, n);
+		if (error == -EACCES && id == FUSE_ROOT_ID) {
+			tree_lock(t);
+			return 0;
+		}
+		if (error != 0 && error != -ENOENT)
+			return error;
+	}
+	return -EIO;
+}
+
+int
+fs_find_listed(struct fs *fs, struct wait *w, fuse_ino_t id, struct node **out)
+{
+	uint64_t since = room_now();
+	struct tree *t = fs->tree;
+	struct node *n;
+	int error, tries;
+
+	for (tries = 0; tries < FIND_TRIES; tries++) {
+		tree_lock(t);
+		if ((n = tree_get(t, id)) == NULL || n->stale) {
+			tree_unlock(t);
+			return -ESTALE;
+		}
+		*out = n;
+		n->dir->used = room_now();
+		if (node_is_dead(t, n) || tree_fresh(t, n->dir->listed, since))
+			return 0;
+		if ((error = fs_ask(fs, w, n, NULL)) != 0)
+			return error;
+	}
+	return -EIO;
+}

@@ -1,0 +1,102 @@
+#ifndef FS_IMPL_H
+#define FS_IMPL_H
+
+#include <stdbool.h>
+
+#include "fs.h"
+#include "fuse_api.h"
+#include "node.h"
+#include "notify.h"
+#include "options.h"
+#include "room.h"
+#include "store.h"
+#include "wait.h"
+
+/* What the files fs_*.c share; nobody else includes this. */
+
+struct control;
+
+struct fs {
+	struct fuse_session *session;
+	const struct options *options;
+	struct room *room;
+	struct tree *tree;
+	struct store *store;
+	struct notify *notify;
+	struct control *control;
+	bool mounted;
+	uint64_t root_dev;
+};
+
+/* A caller's wait that the kernel's interrupt ends.  End it before replying. */
+void fs_wait_begin(fuse_req_t, struct wait *);
+void fs_wait_end(fuse_req_t, struct wait *);
+
+struct fs *fs_of(fuse_req_t);
+
+/* The kernel's view of attributes. */
+void fs_fill_stat(struct fs *, const struct node *, struct stat *);
+
+/* Reply with a node: counts it as known to the kernel.  Lock held; drops it. */
+void fs_reply_node(struct fs *, fuse_req_t, struct node *dir, struct node *);
+void fs_fill_entry(
+    struct fs *, struct node *dir, struct node *, struct fuse_entry_param *);
+
+/*
+ * The child of a directory by this name, after asking the VM if need be.
+ * 0 with the tree locked, *out NULL when there is none; else -errno, unlocked.
+ */
+int fs_find_child(struct fs *, struct wait *, fuse_ino_t dir, const char *name,
+    struct node **out);
+
+/* A node with fresh attributes: 0 with the tree locked; else -errno. */
+int fs_find_node(struct fs *, struct wait *, fuse_ino_t, struct node **out);
+
+/* A directory whose listing is fresh: as fs_find_node(). */
+int fs_find_listed(struct fs *, struct wait *, fuse_ino_t, struct node **out);
+
+/* May the VM's user do this (R_OK, W_OK, X_OK) by mode and groups? */
+bool fs_may(struct fs *, const struct attr *, int mask);
+
+/* Is the name one of the control file's?  *json says which. */
+bool fs_is_control_name(struct fs *, const char *name, bool *json);
+/* Is the control file shown in this directory's listing? Lock held. */
+bool fs_lists_control(struct fs *, struct node *dir);
+
+/* Check everything that is in use anew, and tell the kernel. */
+void fs_check_all(struct fs *);
+
+/* The handlers, by file. */
+void fs_init(void *, struct fuse_conn_info *);
+void fs_lookup(fuse_req_t, fuse_ino_t, const char *);
+void fs_forget(fuse_req_t, fuse_ino_t, uint64_t);
+void fs_forget_multi(fuse_req_t, size_t, struct fuse_forget_data *);
+void fs_readlink(fuse_req_t, fuse_ino_t);
+void fs_getattr(fuse_req_t, fuse_ino_t, struct fuse_file_info *);
+void fs_setattr(
+    fuse_req_t, fuse_ino_t, struct stat *, int, struct fuse_file_info *);
+void fs_statfs(fuse_req_t, fuse_ino_t);
+void fs_opendir(fuse_req_t, fuse_ino_t, struct fuse_file_info *);
+void fs_readdir(fuse_req_t, fuse_ino_t, size_t, off_t, struct fuse_file_info *);
+void fs_readdirplus(
+    fuse_req_t, fuse_ino_t, size_t, off_t, struct fuse_file_info *);
+void fs_releasedir(fuse_req_t, fuse_ino_t, struct fuse_file_info *);
+void fs_open(fuse_req_t, fuse_ino_t, struct fuse_file_info *);
+void fs_read(fuse_req_t, fuse_ino_t, size_t, off_t, struct fuse_file_info *);
+void fs_write(fuse_req_t, fuse_ino_t, const char *, size_t, off_t,
+    struct fuse_file_info *);
+void fs_flush(fuse_req_t, fuse_ino_t, struct fuse_file_info *);
+void fs_fsync(fuse_req_t, fuse_ino_t, int, struct fuse_file_info *);
+void fs_release(fuse_req_t, fuse_ino_t, struct fuse_file_info *);
+void fs_create(
+    fuse_req_t, fuse_ino_t, const char *, mode_t, struct fuse_file_info *);
+void fs_mknod(fuse_req_t, fuse_ino_t, const char *, mode_t, dev_t);
+void fs_mkdir(fuse_req_t, fuse_ino_t, const char *, mode_t);
+void fs_unlink(fuse_req_t, fuse_ino_t, const char *);
+void fs_rmdir(fuse_req_t, fuse_ino_t, const char *);
+void fs_symlink(fuse_req_t, const char *, fuse_ino_t, const char *);
+void fs_rename(
+    fuse_req_t, fuse_ino_t, const char *, fuse_ino_t, const char *, unsigned);
+void fs_link(fuse_req_t, fuse_ino_t, fuse_ino_t, const char *);
+
+#endif

@@ -1,0 +1,346 @@
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "control.h"
+#include "fs_impl.h"
+#include "log.h"
+
+/* Each waiting program holds one: libfuse's 10 would freeze the mount. */
+#define FS_THREADS	512
+#define FS_IDLE_THREADS 16
+/* A directory that nobody looked at for so long is not checked with others. */
+#define FS_IN_USE_MS  (10 * 60 * 1000)
+#define FS_CHECK_DIRS 512
+
+static const struct fuse_lowlevel_ops fs_ops = {
+    .init = fs_init,
+    .lookup = fs_lookup,
+    .forget = fs_forget,
+    .forget_multi = fs_forget_multi,
+    .readlink = fs_readlink,
+    .getattr = fs_getattr,
+    .setattr = fs_setattr,
+    .statfs = fs_statfs,
+    .opendir = fs_opendir,
+    .readdir = fs_readdir,
+    .readdirplus = fs_readdirplus,
+    .releasedir = fs_releasedir,
+    .open = fs_open,
+    .read = fs_read,
+    .write = fs_write,
+    .flush = fs_flush,
+    .fsync = fs_fsync,
+    .release = fs_release,
+    .create = fs_create,
+    .mknod = fs_mknod,
+    .mkdir = fs_mkdir,
+    .unlink = fs_unlink,
+    .rmdir = fs_rmdir,
+    .symlink = fs_symlink,
+    .rename = fs_rename,
+    .link = fs_link,
+    /* access, getxattr and the rest: ENOSYS, so the kernel asks but once. */
+};
+
+void
+fs_init(void *userdata, struct fuse_conn_info *conn)
+{
+	(void)userdata;
+	conn->want &= ~(conn->capable & FUSE_CAP_WRITEBACK_CACHE);
+	conn->want |= conn->capable &
+	    (FUSE_CAP_ASYNC_READ | FUSE_CAP_AUTO_INVAL_DATA |
+		FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
+		FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_CACHE_SYMLINKS |
+		FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_SPLICE_WRITE);
+	/* 12 by default: read-ahead would not overlap. */
+	conn->max_background = 64;
+}
+
+static uint64_t
+hook_epoch(void *arg)
+{
+	struct fs *fs = arg;
+	uint64_t epoch;
+
+	tree_lock(fs->tree);
+	epoch = tree_epoch(fs->tree);
+	tree_unlock(fs->tree);
+	return epoch;
+}
+
+static void
+hook_adopt_listing(
+    void *arg, const struct listing *l, uint64_t epoch, uint64_t checked)
+{
+	tree_adopt_listing(((struct fs *)arg)->tree, l, epoch, checked);
+}
+
+static void
+hook_adopt_stat(void *arg, const char *path, int error, const struct entry *e,
+    uint64_t epoch, uint64_t checked)
+{
+	tree_adopt_stat(
+	    ((struct fs *)arg)->tree, path, error, e, epoch, checked);
+}
+
+static size_t
+hook_more(void *arg, char **paths, size_t max)
+{
+	uint64_t now = room_now();
+
+	return tree_stale_dirs(((struct fs *)arg)->tree,
+	    now > FS_IN_USE_MS ? now - FS_IN_USE_MS : 1, 0, paths, max);
+}
+
+static void
+hook_replaced(void *arg)
+{
+	struct fs *fs = arg;
+
+	tree_replace(fs->tree);
+	store_clear(fs->store);
+}
+
+/* Check what the kernel trusts, from `trusted` on, and wait until it knows. */
+static void
+fs_check(struct fs *fs, uint64_t trusted)
+{
+	char **paths;
+	size_t n, i;
+
+	if ((paths = calloc(FS_CHECK_DIRS, sizeof *paths)) == NULL)
+		return;
+	tree_lock(fs->tree);
+	tree_distrust(fs->tree);
+	tree_unlock(fs->tree);
+	n = tree_stale_dirs(fs->tree, 1, trusted, paths, FS_CHECK_DIRS);
+	if (n > 0)
+		room_revalidate(fs->room, NULL, paths, n);
+	for (i = 0; i < n; i++)
+		free(paths[i]);
+	free(paths);
+	notify_drain(fs->notify);
+}
+
+void
+fs_check_all(struct fs *fs)
+{
+	fs_check(fs, 1);
+}
+
+/* What was trusted before a command ran is no longer known to be so; what was
+ * stale by then will be asked for anyway when somebody wants it. */
+static void
+after_run(void *arg, const struct change_list *changes)
+{
+	struct fs *fs = arg;
+	uint64_t now = room_now(), trust = fs->options->cache_timeout_ms;
+
+	(void)changes;
+	fs_check(fs, now > trust ? now - trust : 1);
+}
+
+static int
+add_option(struct fuse_args *args, const char *name, const char *value)
+{
+	char *text;
+	int error;
+
+	if (asprintf(&text, "-o%s%s", name, value) == -1)
+		return -1;
+	error = fuse_opt_add_arg(args, text);
+	free(text);
+	return error;
+}
+
+static int
+mount_arguments(const struct options *o, struct fuse_args *args)
+{
+	char *source = NULL;
+	const char *c;
+	size_t n = 0;
+
+	/* libfuse splits options at commas. */
+	if ((source = malloc(strlen(o->source) * 2 + 1)) == NULL)
+		return -ENOMEM;
+	for (c = o->source; *c != '\0'; c++) {
+		if (*c == ',' || *c == '\\')
+			source[n++] = '\\';
+		source[n++] = *c;
+	}
+	source[n] = '\0';
+	if (fuse_opt_add_arg(args, "gentilityfs") == -1 ||
+	    add_option(args, "fsname=", source) == -1 ||
+	    add_option(args, "subtype=", "gentilityfs") == -1 ||
+	    add_option(args, "nodev", "") == -1 ||
+	    add_option(args, "nosuid", "") == -1 ||
+	    (o->allow_other && add_option(args, "allow_other", "") == -1) ||
+	    (o->default_permissions &&
+		add_option(args, "default_permissions", "") == -1) ||
+	    (o->read_only && add_option(args, "ro", "") == -1) ||
+	    (o->fuse_options != NULL && *o->fuse_options != '\0' &&
+		add_option(args, o->fuse_options, "") == -1)) {
+		free(source);
+		return -ENOMEM;
+	}
+	free(source);
+	return 0;
+}
+
+static void
+fs_free(struct fs *fs)
+{
+	/* Waits of any kind end with it. */
+	room_shutdown(fs->room);
+	control_close(fs->control);
+	store_close(fs->store);
+	notify_close(fs->notify);
+	tree_close(fs->tree);
+	if (fs->session != NULL)
+		fuse_session_destroy(fs->session);
+	free(fs);
+}
+
+int
+fs_mount(struct fs **out, const struct options *options, struct room *room,
+    char detail[512])
+{
+	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+	struct room_hooks hooks;
+	struct rlimit files;
+	struct fs *fs;
+	int error;
+
+	if ((fs = calloc(1, sizeof *fs)) == NULL)
+		return -ENOMEM;
+	fs->options = options;
+	fs->room = room;
+	snprintf(detail, 512, "cannot start");
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+	if ((error = mount_arguments(options, &args)) != 0 ||
+	    (error = tree_open(
+		 &fs->tree, room_root(room), options->cache_timeout_ms)) != 0 ||
+	    (error = store_open(&fs->store, room, options->cache_dir,
+		 options->cache_size)) != 0 ||
+	    (error = control_open(&fs->control, room, after_run, fs)) != 0)
+		goto fail;
+	tree_hide_name(fs->tree, options->control);
+	fs->session = fuse_session_new(&args, &fs_ops, sizeof fs_ops, fs);
+	if (fs->session == NULL) {
+		error = -EINVAL;
+		snprintf(detail, 512, "libfuse refuses the options");
+		goto fail;
+	}
+	if ((error = notify_open(&fs->notify, fs->session)) != 0)
+		goto fail;
+	hooks = (struct room_hooks){fs, hook_epoch, hook_adopt_listing,
+	    hook_adopt_stat, hook_more, hook_replaced};
+	room_set_hooks(room, &hooks);
+	fs->root_dev = tree_root(fs->tree)->attr.dev;
+	/* From here on there may be notices: not before it is mounted. */
+	if (fuse_session_mount(fs->session, options->mountpoint) != 0) {
+		error = -EIO;
+		snprintf(detail, 512,
+		    "cannot mount on %s; is fusermount3 installed and "
+		    "/dev/fuse accessible?",
+		    options->mountpoint);
+		goto fail;
+	}
+	fs->mounted = true;
+	tree_set_notify(fs->tree, fs->notify);
+	fuse_opt_free_args(&args);
+	*out = fs;
+	return 0;
+fail:
+	fuse_opt_free_args(&args);
+	fs_free(fs);
+	return error;
+}
+
+struct signals {
+	struct fs *fs;
+	sigset_t set;
+};
+
+/*
+ * Signals are waited for, not handled: TERM must get through however busy
+ * every other thread is.
+ */
+static void *
+signal_thread(void *arg)
+{
+	struct signals *s = arg;
+	int sig;
+
+	while (sigwait(&s->set, &sig) == 0) {
+		if (sig == SIGHUP) {
+			log_info("SIGHUP: checking everything anew");
+			fs_check_all(s->fs);
+			continue;
+		}
+		if (sig == SIGUSR1) /* fs_loop() is done */
+			break;
+		log_info("signal %d: unmounting", sig);
+		fuse_session_exit(s->fs->session);
+		fuse_session_unmount(s->fs->session);
+	}
+	return NULL;
+}
+
+int
+fs_loop(struct fs *fs)
+{
+	struct signals signals = {.fs = fs};
+	pthread_t thread;
+	int error;
+
+	sigemptyset(&signals.set);
+	sigaddset(&signals.set, SIGHUP);
+	sigaddset(&signals.set, SIGTERM);
+	sigaddset(&signals.set, SIGINT);
+	sigaddset(&signals.set, SIGUSR1);
+	pthread_sigmask(SIG_BLOCK, &signals.set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	if ((error = pthread_create(&thread, NULL, signal_thread, &signals)))
+		return -error;
+	if (fs->options->single) {
+		error = fuse_session_loop(fs->session);
+	} else {
+#ifdef HAVE_OLD_FUSE
+		struct fuse_loop_config config = {
+		    .max_idle_threads = FS_IDLE_THREADS};
+
+		error = fuse_session_loop_mt(fs->session, &config);
+#else
+		struct fuse_loop_config *config = fuse_loop_cfg_create();
+
+		if (config == NULL)
+			return -ENOMEM;
+		fuse_loop_cfg_set_max_threads(config, FS_THREADS);
+		fuse_loop_cfg_set_idle_threads(config, FS_IDLE_THREADS);
+		error = fuse_session_loop_mt(fs->session, config);
+		fuse_loop_cfg_destroy(config);
+#endif
+	}
+	pthread_kill(thread, SIGUSR1);
+	pthread_join(thread, NULL);
+	return error > 0 ? 0 : error;
+}
+
+void
+fs_unmount(struct fs *fs)
+{
+	if (fs == NULL)
+		return;
+	if (fs->mounted)
+		fuse_session_unmount(fs->session);
+	fs_free(fs);
+}

@@ -1,0 +1,104 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "fs_impl.h"
+#include "symlink.h"
+
+void
+fs_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct fs *fs = fs_of(req);
+	struct fuse_entry_param e = {0};
+	struct node *n, *dir;
+	struct wait w;
+	int error;
+
+	if (strlen(name) > 255) {
+		fuse_reply_err(req, ENAMETOOLONG);
+		return;
+	}
+	fs_wait_begin(req, &w);
+	error = fs_find_child(fs, &w, parent, name, &n);
+	fs_wait_end(req, &w);
+	if (error != 0) {
+		fuse_reply_err(req, -error);
+		return;
+	}
+	dir = tree_get(fs->tree, parent);
+	if (n != NULL) {
+		fs_reply_node(fs, req, dir, n);
+		return;
+	}
+	/* ENOENT by fuse_reply_err() would not be remembered. */
+	e.entry_timeout = tree_trust(fs->tree, dir->dir->listed);
+	tree_unlock(fs->tree);
+	if (e.entry_timeout > 0)
+		fuse_reply_entry(req, &e);
+	else
+		fuse_reply_err(req, ENOENT);
+}
+
+static void
+fs_forget_one(struct fs *fs, fuse_ino_t ino, uint64_t count)
+{
+	struct node *n;
+
+	tree_lock(fs->tree);
+	if ((n = tree_get(fs->tree, ino)) != NULL)
+		node_forget(fs->tree, n, count);
+	tree_unlock(fs->tree);
+}
+
+void
+fs_forget(fuse_req_t req, fuse_ino_t ino, uint64_t count)
+{
+	fs_forget_one(fs_of(req), ino, count);
+	fuse_reply_none(req);
+}
+
+void
+fs_forget_multi(fuse_req_t req, size_t n, struct fuse_forget_data *f)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		fs_forget_one(fs_of(req), f[i].ino, f[i].nlookup);
+	fuse_reply_none(req);
+}
+
+void
+fs_readlink(fuse_req_t req, fuse_ino_t ino)
+{
+	struct fs *fs = fs_of(req);
+	char *text = NULL, *dir;
+	struct node *n, *up;
+	struct wait w;
+	int error;
+
+	fs_wait_begin(req, &w);
+	error = fs_find_node(fs, &w, ino, &n);
+	fs_wait_end(req, &w);
+	if (error != 0) {
+		fuse_reply_err(req, -error);
+		return;
+	}
+	if (!S_ISLNK(n->attr.mode)) {
+		error = EINVAL;
+	} else if (!fs->options->transform_symlinks ||
+	    (up = node_parent(n)) == NULL) {
+		text = strdup(n->target);
+	} else if ((dir = tree_path(fs->tree, up, NULL)) != NULL) {
+		text = symlink_transform(n->target, dir, room_root(fs->room));
+		free(dir);
+	}
+	tree_unlock(fs->tree);
+	if (error == 0 && text == NULL)
+		error = ENOMEM;
+	if (error != 0)
+		fuse_reply_err(req, error);
+	else
+		fuse_reply_readlink(req, text);
+	free(text);
+}

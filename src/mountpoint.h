@@ -1,0 +1,13 @@
+#ifndef MOUNTPOINT_H
+#define MOUNTPOINT_H
+
+#include "options.h"
+
+/*
+ * Can the room be mounted there?  Makes options->mountpoint absolute and
+ * looks for what would make the mount fail, before any request is sent.
+ * 0, or -errno with a line in detail that names the way out.
+ */
+int mountpoint_check(struct options *, char detail[OPTIONS_DETAIL]);
+
+#endif

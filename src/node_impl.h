@@ -1,0 +1,40 @@
+#ifndef NODE_IMPL_H
+#define NODE_IMPL_H
+
+#include "bsdtree.h"
+#include "node.h"
+
+/* What node.c and tree_*.c share; nobody else includes this. */
+
+RB_HEAD(links, node);
+
+struct tree {
+	pthread_mutex_t lock; /* guards all below and every node */
+	struct node **ids; /* hash of nodes by id; a power of two */
+	size_t nids, count;
+	uint64_t next_id;
+	struct node *root;
+	struct links links; /* nodes with several names, by (dev, ino) */
+	char *root_path, *hidden;
+	uint64_t trust_ms;
+	uint64_t distrusted; /* what was checked before is stale */
+	uint64_t epoch;
+	struct notify *notify;
+	void (*on_free)(void *, struct content *);
+	void *on_free_arg;
+	void (*on_change)(void *, struct node *);
+	void *on_change_arg;
+};
+
+/* All with the lock held; NULL: no memory. */
+struct node *node_new(struct tree *, const struct attr *, const char *target);
+struct dentry *dentry_new(struct node *, struct node *dir, const char *name);
+/* Free the node when nothing refers to it: no name, no kernel, no handle. */
+void node_drop(struct tree *, struct node *);
+
+/* The index of files with several names. */
+void node_index(struct tree *, struct node *);
+void node_unlink_index(struct tree *, struct node *);
+struct node *tree_find_linked(struct tree *, const struct attr *);
+
+#endif

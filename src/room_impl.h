@@ -1,0 +1,55 @@
+#ifndef ROOM_IMPL_H
+#define ROOM_IMPL_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "api.h"
+#include "bsdtree.h"
+#include "room.h"
+#include "script.h"
+
+/* What the files room*.c share; nobody else includes this. */
+
+struct batch;
+
+struct room {
+	struct api *api;
+	struct pool *pool;
+	struct room_config config; /* strings are owned copies */
+	char *root; /* set by room_open() */
+	struct room_hooks hooks;
+	struct reply *first; /* the top of the tree, until there are hooks */
+	uint64_t first_checked; /* when it was asked for */
+
+	pthread_mutex_t lock; /* innermost; guards all below */
+	enum script_tools tools; /* UNKNOWN: probe again */
+	struct probe_list *probes; /* the newest first; kept until the end */
+	uint64_t output_limit; /* the room cuts longer outputs; 0: unknown */
+	bool raw_failed; /* said so once */
+	struct batch *next; /* gathers what is asked while one is out */
+	unsigned under_way; /* metadata batches sent and not answered */
+	uint64_t sent; /* when the latest of them was */
+	bool closing;
+};
+
+struct probe_list {
+	struct probe_list *next;
+	struct probe probe;
+};
+
+/* A nonce for a command: 16 hex digits and NUL. */
+void room_make_nonce(char nonce[17]);
+
+/*
+ * Run a composed command and unwrap what it prints, whatever the room does to
+ * long outputs.  0 or -errno; the payload is the caller's.
+ */
+int room_script(struct room *, enum api_kind, const char *command, size_t len,
+    const char *nonce, size_t max, char **payload, size_t *payload_len);
+
+/* Take over what a probe found. */
+int room_adopt_probe(struct room *, struct probe *);
+enum script_tools room_tools(struct room *);
+
+#endif

@@ -1,0 +1,323 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "log.h"
+#include "room_impl.h"
+
+/*
+ * Metadata requests.  One command is out at a time; what is asked meanwhile
+ * gathers in the next.  Only when the one that is out takes unusually long
+ * may another overtake it.
+ */
+#define BATCH_ITEMS    512
+#define BATCH_OVERTAKE 1000 /* ms */
+#define BATCH_MAX      ((size_t)512 * 1024 * 1024)
+
+struct batch_item {
+	struct script_item script; /* path owned */
+	int error;
+	struct room_fs fs;
+};
+
+struct batch {
+	struct job job;
+	struct room *room;
+	struct batch_item items[BATCH_ITEMS];
+	size_t count, size; /* bytes of command */
+	uint64_t epoch, checked;
+	bool counted; /* in under_way */
+	int error; /* of the transport: nothing was learned */
+};
+
+static void batch_run(struct job *);
+
+static void
+batch_free(struct job *job)
+{
+	struct batch *b = (struct batch *)job;
+	size_t i;
+
+	for (i = 0; i < b->count; i++)
+		free((char *)b->items[i].script.path);
+	free(b);
+}
+
+static struct batch *
+batch_new(struct room *r)
+{
+	struct batch *b;
+
+	if ((b = calloc(1, sizeof *b)) == NULL)
+		return NULL;
+	b->room = r;
+	b->job.run = batch_run;
+	b->job.free = batch_free;
+	/* As if the tools were unknown: the longest form. */
+	b->size = script_base_size(SCRIPT_TOOLS_UNKNOWN);
+	job_init(r->pool, &b->job);
+	return b;
+}
+
+/* Index of the item, which is added if need be; -ENOSPC: the batch is full. */
+static int
+batch_add(struct batch *b, enum script_op op, const char *path, unsigned bound)
+{
+	struct script_item item = {op, path, bound};
+	size_t i, size;
+
+	for (i = 0; i < b->count; i++)
+		if (b->items[i].script.op == op &&
+		    strcmp(b->items[i].script.path, path) == 0) {
+			if (b->items[i].script.bound < bound)
+				b->items[i].script.bound = bound;
+			return i;
+		}
+	size = script_item_size(&item);
+	if (b->count == BATCH_ITEMS || b->size + size > SCRIPT_MAX)
+		return -ENOSPC;
+	if ((item.path = strdup(path)) == NULL)
+		return -ENOMEM;
+	b->items[i].script = item;
+	b->size += size;
+	b->count++;
+	return i;
+}
+
+/* What else is stale and in use may as well be asked for. */
+static void
+batch_add_more(struct batch *b)
+{
+	struct room *r = b->room;
+	char *paths[BATCH_ITEMS];
+	size_t i, n;
+	bool full = false;
+
+	if (r->hooks.more == NULL)
+		return;
+	n = r->hooks.more(r->hooks.arg, paths, BATCH_ITEMS - b->count);
+	for (i = 0; i < n; i++) {
+		full = full || batch_add(b, SCRIPT_LIST, paths[i], 0) < 0;
+		free(paths[i]);
+	}
+}
+
+static void
+batch_adopt(struct batch *b, struct batch_item *item, struct reply *reply)
+{
+	struct room_hooks *h = &b->room->hooks;
+	size_t i;
+
+	item->error = reply->error;
+	switch (item->script.op) {
+	case SCRIPT_LIST:
+		for (i = 0; i < reply->nlistings; i++)
+			h->adopt_listing(
+			    h->arg, &reply->listings[i], b->epoch, b->checked);
+		if (reply->error == -ENOENT || reply->error == -ENOTDIR)
+			h->adopt_stat(h->arg, item->script.path, -ENOENT, NULL,
+			    b->epoch, b->checked);
+		break;
+	case SCRIPT_STAT:
+		h->adopt_stat(h->arg, item->script.path, reply->error,
+		    reply->error == 0 ? &reply->entry : NULL, b->epoch,
+		    b->checked);
+		break;
+	case SCRIPT_STATFS:
+		item->fs = (struct room_fs){reply->fs[0], reply->fs[1],
+		    reply->fs[2], reply->fs[3], reply->fs[4], reply->fs[5],
+		    reply->fs[6], reply->namemax};
+		break;
+	default:
+		break;
+	}
+}
+
+/* Compose, send, take apart. */
+static int
+batch_send(struct batch *b)
+{
+	struct room *r = b->room;
+	struct script_item items[BATCH_ITEMS];
+	struct probe probe = {0};
+	struct reply *replies = NULL;
+	char nonce[17], *command = NULL, *payload = NULL;
+	size_t len, payload_len, at = 0, i;
+	enum script_tools tools = room_tools(r);
+	int error;
+
+	for (i = 0; i < b->count; i++)
+		items[i] = b->items[i].script;
+	room_make_nonce(nonce);
+	b->epoch = r->hooks.epoch(r->hooks.arg);
+	b->checked = room_now();
+	if (tools == SCRIPT_TOOLS_UNKNOWN)
+		command = script_compose_probe(nonce, items, b->count, &len);
+	else
+		command = script_compose(tools, nonce, items, b->count, &len);
+	if (command == NULL) {
+		error = -ENAMETOOLONG;
+		goto out;
+	}
+	if ((error = room_script(r, API_META, command, len, nonce, BATCH_MAX,
+		 &payload, &payload_len)) != 0)
+		goto out;
+	if (tools == SCRIPT_TOOLS_UNKNOWN) {
+		if ((error = probe_parse(payload, payload_len, &probe, &at)) !=
+		    0)
+			goto out;
+		if ((error = room_adopt_probe(r, &probe)) != 0)
+			goto out;
+	}
+	error = listing_parse(
+	    payload + at, payload_len - at, items, b->count, &replies);
+	if (error != 0)
+		goto out;
+	for (i = 0; i < b->count; i++)
+		batch_adopt(b, &b->items[i], &replies[i]);
+out:
+	if (error == -EPROTO) {
+		log_error("the VM's listing makes no sense");
+		error = -EIO;
+	}
+	if (replies != NULL)
+		reply_free_all(replies, b->count);
+	probe_free(&probe);
+	free(command);
+	free(payload);
+	return error;
+}
+
+/* Send the gathered batch if it may go; with the lock held. */
+static int
+room_dispatch(struct room *r)
+{
+	struct batch *b = r->next;
+	int error;
+
+	if (b == NULL || b->count == 0 ||
+	    (r->under_way > 0 && room_now() < r->sent + BATCH_OVERTAKE))
+		return 0;
+	r->next = NULL;
+	r->under_way++;
+	r->sent = room_now();
+	b->counted = true;
+	if ((error = job_start(&b->job)) != 0) {
+		r->under_way--;
+		r->next = b;
+		return error;
+	}
+	job_put(&b->job);
+	return 0;
+}
+
+static void
+batch_run(struct job *job)
+{
+	struct batch *b = (struct batch *)job;
+	struct room *r = b->room;
+	int tries = 0;
+
+	if (b->counted)
+		batch_add_more(b);
+	do
+		/* Of another VM than it was asked of: ask this one. */
+		b->error = batch_send(b);
+	while (b->error == -ESTALE && ++tries < 3);
+	if (!b->counted)
+		return;
+	pthread_mutex_lock(&r->lock);
+	r->under_way--;
+	room_dispatch(r);
+	pthread_mutex_unlock(&r->lock);
+}
+
+static int
+room_ask(struct room *r, struct wait *wait, enum script_op op, const char *path,
+    unsigned bound, struct room_fs *fs)
+{
+	struct batch *b;
+	int error, i;
+
+	pthread_mutex_lock(&r->lock);
+	for (;;) {
+		if (r->closing) {
+			pthread_mutex_unlock(&r->lock);
+			return -ECANCELED;
+		}
+		if (r->next == NULL && (r->next = batch_new(r)) == NULL) {
+			pthread_mutex_unlock(&r->lock);
+			return -ENOMEM;
+		}
+		b = r->next;
+		if ((i = batch_add(b, op, path, bound)) != -ENOSPC)
+			break;
+		/* Full, or the path alone is longer than a command can be. */
+		if (b->count == 0) {
+			pthread_mutex_unlock(&r->lock);
+			return -ENAMETOOLONG;
+		}
+		r->sent = 0;
+		if ((error = room_dispatch(r)) != 0) {
+			pthread_mutex_unlock(&r->lock);
+			return error;
+		}
+	}
+	if (i < 0) {
+		pthread_mutex_unlock(&r->lock);
+		return i;
+	}
+	job_hold(&b->job);
+	error = room_dispatch(r);
+	pthread_mutex_unlock(&r->lock);
+	if (error == 0 && (error = job_wait(&b->job, wait)) == 0 &&
+	    (error = b->error) == 0) {
+		error = b->items[i].error;
+		if (error == 0 && fs != NULL)
+			*fs = b->items[i].fs;
+	}
+	job_put(&b->job);
+	return error;
+}
+
+int
+room_list(struct room *r, struct wait *wait, const char *path, unsigned bound)
+{
+	return room_ask(r, wait, SCRIPT_LIST, path, bound, NULL);
+}
+
+int
+room_stat(struct room *r, struct wait *wait, const char *path)
+{
+	return room_ask(r, wait, SCRIPT_STAT, path, 0, NULL);
+}
+
+int
+room_statfs(
+    struct room *r, struct wait *wait, const char *path, struct room_fs *fs)
+{
+	return room_ask(r, wait, SCRIPT_STATFS, path, 0, fs);
+}
+
+int
+room_revalidate(struct room *r, struct wait *wait, char *const *paths, size_t n)
+{
+	struct batch *b;
+	size_t i = 0;
+	int error = 0, added;
+
+	while (i < n && error == 0) {
+		if ((b = batch_new(r)) == NULL)
+			return -ENOMEM;
+		for (; i < n; i++) {
+			added = batch_add(b, SCRIPT_LIST, paths[i], 0);
+			if (added == -ENOSPC && b->count > 0)
+				break;
+		}
+		if (b->count > 0 && (error = job_start(&b->job)) == 0 &&
+		    (error = job_wait(&b->job, wait)) == 0)
+			error = b->error;
+		job_put(&b->job);
+	}
+	return error;
+}

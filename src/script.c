@@ -1,0 +1,322 @@
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "script.h"
+#include "vm_scripts.h"
+
+/* A command being put together; text is NULL once something failed. */
+struct command {
+	char *text;
+	size_t len, size;
+};
+
+static void
+command_add(struct command *c, const char *text)
+{
+	size_t n = strlen(text);
+	char *p;
+
+	if (c->text == NULL)
+		return;
+	if (c->len + n >= c->size) {
+		c->size = (c->len + n) * 2 + 1;
+		if ((p = realloc(c->text, c->size)) == NULL) {
+			free(c->text);
+			c->text = NULL;
+			return;
+		}
+		c->text = p;
+	}
+	memcpy(c->text + c->len, text, n + 1);
+	c->len += n;
+}
+
+static void __attribute__((format(printf, 2, 3)))
+command_addf(struct command *c, const char *fmt, ...)
+{
+	char line[256];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	command_add(c, line);
+}
+
+static void
+command_add_quoted(struct command *c, const char *text)
+{
+	char *quoted = script_quote(text);
+
+	if (quoted == NULL) {
+		free(c->text);
+		c->text = NULL;
+		return;
+	}
+	command_add(c, quoted);
+	free(quoted);
+}
+
+static bool
+nonce_valid(const char *nonce)
+{
+	return nonce[0] != '\0' && strlen(nonce) <= 64 &&
+	    strspn(nonce, "0123456789abcdef") == strlen(nonce);
+}
+
+static void
+command_start(struct command *c, const char *nonce)
+{
+	c->len = 0;
+	c->size = 8192;
+	c->text = nonce_valid(nonce) ? malloc(c->size) : NULL;
+	command_add(c, vm_prelude);
+}
+
+static void
+command_add_tools(struct command *c, enum script_tools tools)
+{
+	if (tools == SCRIPT_TOOLS_UNKNOWN)
+		command_add(c, "if [ \"$(find / -maxdepth 0 -printf x)\" = x ]"
+			       "\nthen\n");
+	if (tools != SCRIPT_TOOLS_BUSYBOX)
+		command_add(c, vm_list_gnu);
+	if (tools == SCRIPT_TOOLS_UNKNOWN)
+		command_add(c, "else\n");
+	if (tools != SCRIPT_TOOLS_GNU)
+		command_add(c, vm_list_busybox);
+	if (tools == SCRIPT_TOOLS_UNKNOWN)
+		command_add(c, "fi\n");
+}
+
+/* The command, or NULL when something failed or it grew too long. */
+static char *
+command_end(struct command *c, size_t *len)
+{
+	if (c->text != NULL && c->len > SCRIPT_MAX) {
+		free(c->text);
+		c->text = NULL;
+	}
+	*len = c->len;
+	return c->text;
+}
+
+/* The length of the UTF-8 character at s, 0 when there is none. */
+static size_t
+utf8_length(const unsigned char *s)
+{
+	size_t n, i;
+
+	if (s[0] < 0x80)
+		return 1;
+	if (s[0] < 0xc2 || s[0] > 0xf4)
+		return 0;
+	n = s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
+	/* Not the shortest form, half of a surrogate pair, past U+10FFFF. */
+	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
+	    (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
+		return 0;
+	for (i = 1; i < n; i++)
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+	return n;
+}
+
+/*
+ * Write the quoted form of text to out (when it is not NULL); its length.
+ * $(...) removes newlines at the end of what is printed, but only bytes that
+ * are not UTF-8 are ever written that way.
+ */
+static size_t
+quote(const char *text, char *out)
+{
+	static const char end[] = "'", escaped[] = "'\\''",
+			  open_raw[] = "'\"$(printf '", close_raw[] = "')\"'";
+	const unsigned char *s = (const unsigned char *)text;
+	char octal[5];
+	bool raw = false;
+	size_t len = 0, n;
+
+#define PUT(bytes, count)                                                      \
+	do {                                                                   \
+		if (out != NULL)                                               \
+			memcpy(out + len, bytes, count);                       \
+		len += count;                                                  \
+	} while (0)
+	PUT(end, 1);
+	while (*s != '\0') {
+		n = utf8_length(s);
+		if (raw != (n == 0)) {
+			raw = !raw;
+			if (raw)
+				PUT(open_raw, sizeof(open_raw) - 1);
+			else
+				PUT(close_raw, sizeof(close_raw) - 1);
+		}
+		if (raw) {
+			snprintf(octal, sizeof(octal), "\\%03o", *s++);
+			PUT(octal, 4);
+			continue;
+		}
+		if (*s == '\'')
+			PUT(escaped, 4);
+		else
+			PUT(s, n);
+		s += n;
+	}
+	if (raw)
+		PUT(close_raw, sizeof(close_raw) - 1);
+	PUT(end, 1);
+#undef PUT
+	return len;
+}
+
+char *
+script_quote(const char *text)
+{
+	size_t len = quote(text, NULL);
+	char *out;
+
+	if ((out = malloc(len + 1)) == NULL)
+		return NULL;
+	quote(text, out);
+	out[len] = '\0';
+	return out;
+}
+
+/* "L 4294967295 4294967295 " and the newline, with room to spare. */
+size_t
+script_item_size(const struct script_item *item)
+{
+	return quote(item->path, NULL) + 32;
+}
+
+size_t
+script_base_size(enum script_tools tools)
+{
+	size_t n = sizeof(vm_prelude) + sizeof(vm_list) + 256;
+
+	if (tools != SCRIPT_TOOLS_BUSYBOX)
+		n += sizeof(vm_list_gnu);
+	if (tools != SCRIPT_TOOLS_GNU)
+		n += sizeof(vm_list_busybox);
+	if (tools == SCRIPT_TOOLS_UNKNOWN)
+		n += sizeof(vm_probe);
+	return n;
+}
+
+/* Items that are SCRIPT_STAT one after another become one call. */
+static void
+command_add_items(struct command *c, const struct script_item *items, size_t n)
+{
+	size_t i;
+	bool stats = false;
+
+	for (i = 0; i < n; i++) {
+		if (stats && items[i].op != SCRIPT_STAT) {
+			command_add(c, "\n");
+			stats = false;
+		}
+		switch (items[i].op) {
+		case SCRIPT_LIST:
+			command_addf(c, "L %zu %u ", i, items[i].bound);
+			break;
+		case SCRIPT_STAT:
+			if (!stats)
+				command_addf(c, "S %zu", i);
+			stats = true;
+			command_add(c, " ");
+			break;
+		case SCRIPT_STATFS:
+			command_addf(c, "F %zu ", i);
+			break;
+		}
+		command_add_quoted(c, items[i].path);
+		if (!stats)
+			command_add(c, "\n");
+	}
+	if (stats)
+		command_add(c, "\n");
+}
+
+static char *
+compose(enum script_tools tools, bool probe, const char *nonce,
+    const struct script_item *items, size_t n, size_t *len)
+{
+	struct command c;
+
+	command_start(&c, nonce);
+	command_add_tools(&c, tools);
+	command_add(&c, vm_list);
+	if (probe)
+		command_add(&c, vm_probe);
+	command_add(&c, probe ? "I() {\nQ\n" : "I() {\n:\n");
+	command_add_items(&c, items, n);
+	command_addf(&c, "}\nP %s\n", nonce);
+	return command_end(&c, len);
+}
+
+char *
+script_compose(enum script_tools tools, const char *nonce,
+    const struct script_item *items, size_t n, size_t *len)
+{
+	return compose(tools, false, nonce, items, n, len);
+}
+
+char *
+script_compose_probe(
+    const char *nonce, const struct script_item *items, size_t n, size_t *len)
+{
+	return compose(SCRIPT_TOOLS_UNKNOWN, true, nonce, items, n, len);
+}
+
+char *
+script_compose_read(enum script_tools tools, const char *nonce,
+    const char *path, uint64_t offset, uint64_t len, size_t *out_len)
+{
+	struct command c;
+
+	command_start(&c, nonce);
+	command_add_tools(&c, tools);
+	command_add(&c, vm_read);
+	command_add(&c, "I() {\nR ");
+	command_add_quoted(&c, path);
+	if (len == UINT64_MAX)
+		command_add(&c, " 0 all");
+	else
+		command_addf(&c, " %" PRIu64 " %" PRIu64, offset, len);
+	command_addf(&c, "\n}\nP %s\n", nonce);
+	return command_end(&c, out_len);
+}
+
+char *
+script_compose_stage(const char *command, const char *nonce, size_t *len)
+{
+	struct command c;
+
+	command_start(&c, nonce);
+	command_add(&c, vm_stage);
+	/* A subshell: the command may change whatever it likes. */
+	command_add(&c, "C() (\n");
+	command_add(&c, command);
+	command_addf(&c, "\n)\nI() {\nH %s\n}\nP %s\n", nonce, nonce);
+	return command_end(&c, len);
+}
+
+char *
+script_compose_piece(const char *nonce, uint64_t offset, uint64_t len,
+    int last, size_t *out_len)
+{
+	struct command c;
+
+	command_start(&c, nonce);
+	command_add(&c, vm_stage);
+	command_addf(&c, "I() {\nJ %s %" PRIu64 " %" PRIu64 " %d\n}\nP %s\n",
+	    nonce, offset, len, last != 0, nonce);
+	return command_end(&c, out_len);
+}

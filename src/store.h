@@ -1,0 +1,54 @@
+#ifndef STORE_H
+#define STORE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "attr.h"
+#include "room.h"
+#include "wait.h"
+
+/*
+ * Contents of files, by version: a blob holds what was fetched of one file
+ * under one validator, in a sparse file of the cache directory, so that the
+ * memory used does not depend on sizes.  The limit is enforced when something
+ * is put in; a full or broken disk makes reads uncached, not wrong.
+ *
+ * Thread-safe; callers hold no lock but, for store_get() and blob_put(), may
+ * hold the tree's.
+ */
+struct store;
+struct blob;
+
+/* dir is made when missing (0700).  0 or -errno. */
+int store_open(struct store **, struct room *, const char *dir, uint64_t limit);
+void store_close(struct store *);
+/* Drop what nobody uses: the VM is a new one. */
+void store_clear(struct store *);
+
+/* The blob of a version, made when needed; NULL: no memory. */
+struct blob *store_get(struct store *, const struct validator *);
+void blob_hold(struct blob *);
+void blob_put(struct blob *); /* NULL is ok */
+const struct validator *blob_validator(const struct blob *);
+
+/* Bytes of a blob, to be given back with span_free(). */
+struct span {
+	size_t len;
+	int fd; /* they are there at offset, or, when -1, */
+	uint64_t offset; /* in buf */
+	char *buf;
+	struct file *file; /* private: keeps fd open */
+};
+
+/*
+ * Get [offset, offset+len) of a blob, whose file has this path and these
+ * attributes; what is missing is fetched, each byte once however many ask.
+ * A span is shorter only at the end of file.  0, -EAGAIN (the file in
+ * the VM is another version), -EINTR, or the room's errors.
+ */
+int blob_read(struct blob *, struct wait *, const char *path,
+    const struct attr *, uint64_t offset, size_t len, struct span *);
+void span_free(struct span *);
+
+#endif

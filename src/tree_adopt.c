@@ -1,0 +1,288 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "node_impl.h"
+#include "notify.h"
+#include "room.h"
+
+/* How the tree takes in what the VM says: listings, single attributes, a new
+ * VM.  Every difference to what was known is told to the kernel. */
+
+void
+tree_adopt_attr(
+    struct tree *t, struct node *n, const struct attr *a, uint64_t checked)
+{
+	struct validator old = attr_validator(&n->attr);
+	struct validator now = attr_validator(a);
+	bool other = !validator_equal(&old, &now);
+
+	if (checked < n->checked)
+		return;
+	if (n->local) {
+		/* Ours counts until it is sent; only identity is news. */
+		n->attr.nlink = a->nlink;
+		n->checked = checked;
+		return;
+	}
+	if (n->linked &&
+	    (old.ino != now.ino || old.dev != now.dev || a->nlink < 2))
+		node_unlink_index(t, n);
+	n->attr = *a;
+	node_index(t, n);
+	if (other && n->checked != 0) {
+		if (S_ISREG(a->mode) && t->on_change != NULL)
+			t->on_change(t->on_change_arg, n);
+		if (n->nlookup > 0 && t->notify != NULL)
+			notify_inode(t->notify, n->id);
+	}
+	n->checked = checked;
+}
+
+/* Does the node stand for what the VM has by this name now? */
+static bool
+node_matches(struct tree *t, struct node *n, const struct entry *e)
+{
+	struct node *shared;
+
+	if ((n->attr.mode ^ e->attr.mode) & S_IFMT)
+		return false;
+	if (S_ISLNK(e->attr.mode) &&
+	    strcmp(n->target, e->target ? e->target : "") != 0)
+		return false;
+	if (n->local)
+		return true;
+	shared = tree_find_linked(t, &e->attr);
+	if (shared != NULL)
+		return shared == n;
+	/* One of several names, now another file: leave the others alone. */
+	return !n->linked || n->attr.ino == e->attr.ino;
+}
+
+struct node *
+tree_adopt_entry(
+    struct tree *t, struct node *dir, const struct entry *e, uint64_t checked)
+{
+	struct dentry *d = tree_lookup(dir, e->name);
+	struct node *n;
+
+	if (d != NULL && node_matches(t, d->node, e)) {
+		tree_adopt_attr(t, d->node, &e->attr, checked);
+		return d->node;
+	}
+	if (d != NULL) {
+		uint64_t child = d->node->nlookup > 0 ? d->node->id : 0;
+
+		tree_remove(t, d);
+		if (child != 0 && t->notify != NULL)
+			notify_entry(t->notify, dir->id, e->name);
+	}
+	if ((n = tree_find_linked(t, &e->attr)) == NULL) {
+		if ((n = node_new(t, &e->attr, e->target)) == NULL)
+			return NULL;
+		n->checked = checked;
+		node_index(t, n);
+	} else {
+		tree_adopt_attr(t, n, &e->attr, checked);
+	}
+	if (dentry_new(n, dir, e->name) == NULL) {
+		node_drop(t, n);
+		return NULL;
+	}
+	return n;
+}
+
+/* A name that the VM no longer has. */
+static void
+tree_vanish(struct tree *t, struct dentry *d)
+{
+	if (d->node->nlookup > 0 && t->notify != NULL)
+		notify_deleted(t->notify, d->parent->id, d->node->id, d->name);
+	tree_remove(t, d);
+}
+
+/* Names of our own temporary files in the VM: ".gentilityfs-<16 hex>". */
+static bool
+name_is_ours(const char *name)
+{
+	static const char prefix[] = ".gentilityfs-";
+
+	if (strncmp(name, prefix, sizeof prefix - 1) != 0)
+		return false;
+	name += sizeof prefix - 1;
+	return strspn(name, "0123456789abcdef") == 16 && strlen(name) == 16;
+}
+
+void
+tree_adopt_listing(
+    struct tree *t, const struct listing *l, uint64_t epoch, uint64_t checked)
+{
+	struct dentry *d, *next;
+	const struct entry *e;
+	struct node *dir;
+	bool known, differs = false;
+	size_t i;
+
+	tree_lock(t);
+	if ((dir = tree_find(t, l->path)) == NULL || !S_ISDIR(dir->attr.mode) ||
+	    !S_ISDIR(l->self.mode))
+		goto out;
+	if (dir->changed <= epoch)
+		tree_adopt_attr(t, dir, &l->self, checked);
+	if (!l->complete || dir->dir->changed > epoch ||
+	    dir->dir->listed > checked)
+		goto out;
+	known = dir->dir->listed != 0;
+	d = RB_MIN(dentries, &dir->dir->names);
+	for (i = 0; i < l->count; i++) {
+		e = &l->entries[i];
+		if ((t->hidden != NULL && strcmp(e->name, t->hidden) == 0) ||
+		    name_is_ours(e->name))
+			continue;
+		/* Names between the last one and this are gone. */
+		for (; d != NULL && strcmp(d->name, e->name) < 0; d = next) {
+			next = RB_NEXT(dentries, &dir->dir->names, d);
+			if (!d->node->local) {
+				differs = true;
+				tree_vanish(t, d);
+			}
+		}
+		if (d != NULL && strcmp(d->name, e->name) == 0) {
+			next = RB_NEXT(dentries, &dir->dir->names, d);
+			if (d->node->changed > epoch) {
+				d = next;
+				continue;
+			}
+			d = next;
+		} else if (known) {
+			/* The kernel may remember that it isn't there. */
+			differs = true;
+			if (dir->nlookup > 0 && t->notify != NULL)
+				notify_entry(t->notify, dir->id, e->name);
+		}
+		if (tree_adopt_entry(t, dir, e, checked) == NULL)
+			goto out; /* no memory: not complete, ask again */
+	}
+	for (; d != NULL; d = next) {
+		next = RB_NEXT(dentries, &dir->dir->names, d);
+		if (!d->node->local) {
+			differs = true;
+			tree_vanish(t, d);
+		}
+	}
+	dir->dir->listed = checked;
+	dir->dir->closed = false;
+	if (differs || !known)
+		dir->dir->version++;
+	/* Drops the kernel's copy of the listing, too. */
+	if (known && differs && dir->nlookup > 0 && t->notify != NULL)
+		notify_inode(t->notify, dir->id);
+out:
+	tree_unlock(t);
+}
+
+void
+tree_adopt_stat(struct tree *t, const char *path, int error,
+    const struct entry *e, uint64_t epoch, uint64_t checked)
+{
+	const char *slash = strrchr(path, '/');
+	struct node *n, *dir = NULL;
+	struct dentry *d;
+	struct entry named;
+	char *up = NULL;
+
+	tree_lock(t);
+	n = tree_find(t, path);
+	if (n == t->root) {
+		if (e != NULL && S_ISDIR(e->attr.mode))
+			tree_adopt_attr(t, n, &e->attr, checked);
+		goto out;
+	}
+	if (slash == NULL ||
+	    (up = strndup(path, slash == path ? 1 : slash - path)) == NULL ||
+	    (dir = tree_find(t, up)) == NULL || !S_ISDIR(dir->attr.mode))
+		goto out;
+	if (dir->dir->changed > epoch || (n != NULL && n->changed > epoch))
+		goto out;
+	d = tree_lookup(dir, slash + 1);
+	if (e != NULL) {
+		named = *e;
+		named.name = (char *)slash + 1;
+		tree_adopt_entry(t, dir, &named, checked);
+	} else if (d != NULL && !d->node->local &&
+	    (error == -ENOENT || error == -ENOTDIR)) {
+		tree_vanish(t, d);
+	}
+out:
+	free(up);
+	tree_unlock(t);
+}
+
+/* The latest used first. */
+static int
+stale_compare(const void *a, const void *b)
+{
+	const struct node *x = *(struct node *const *)a;
+	const struct node *y = *(struct node *const *)b;
+
+	return x->dir->used > y->dir->used ? -1 : x->dir->used < y->dir->used;
+}
+
+size_t
+tree_stale_dirs(
+    struct tree *t, uint64_t used, uint64_t listed, char **paths, size_t max)
+{
+	struct node *n, **found = NULL, **more;
+	size_t i, count = 0, room = 0, made = 0;
+
+	tree_lock(t);
+	for (i = 0; i < t->nids; i++)
+		for (n = t->ids[i]; n != NULL; n = n->by_id) {
+			if (!S_ISDIR(n->attr.mode) || n->dir->listed == 0 ||
+			    n->dir->listed < listed || n->dir->used == 0 ||
+			    n->dir->used < used ||
+			    tree_fresh(t, n->dir->listed, UINT64_MAX))
+				continue;
+			if (count == room) {
+				room = room == 0 ? 64 : room * 2;
+				more = reallocarray(found, room, sizeof *found);
+				if (more == NULL)
+					goto out;
+				found = more;
+			}
+			found[count++] = n;
+		}
+	if (count > 1)
+		qsort(found, count, sizeof *found, stale_compare);
+	for (i = 0; i < count && made < max; i++)
+		if ((paths[made] = tree_path(t, found[i], NULL)) != NULL)
+			made++;
+out:
+	tree_unlock(t);
+	free(found);
+	return made;
+}
+
+void
+tree_replace(struct tree *t)
+{
+	struct dentry *d;
+	struct node *n;
+	size_t i;
+
+	tree_lock(t);
+	t->epoch++;
+	for (i = 0; i < t->nids; i++)
+		for (n = t->ids[i]; n != NULL; n = n->by_id)
+			n->stale = n != t->root && !n->control;
+	t->root->changed = t->root->dir->changed = t->epoch;
+	while ((d = RB_MIN(dentries, &t->root->dir->names)) != NULL)
+		tree_vanish(t, d);
+	t->root->dir->listed = 0;
+	t->root->dir->version++;
+	t->root->checked = 0;
+	if (t->notify != NULL)
+		notify_inode(t->notify, t->root->id);
+	tree_unlock(t);
+}

@@ -1,0 +1,9 @@
+#ifndef VERSION_H
+#define VERSION_H
+
+#include <stdio.h>
+
+/* "gentilityfs 1.2.3", and the libraries it runs with. */
+void version_print(FILE *);
+
+#endif

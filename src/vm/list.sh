@@ -1,0 +1,83 @@
+# shellcheck shell=sh
+# Listing, parts that both kinds of tools share.  Expects, of list_gnu.sh or
+# list_busybox.sh:
+#	K	G or B: the form of the records, see there
+#	c D	print how many entries there are down to D levels below ".",
+#		but no number above $B + 1
+#	l D	print the records of "." and D levels below; never across a
+#		file system's border
+#	s P...	print the records of these paths
+#	v P	print one record without name and target
+# The answers; a "\0" is a NUL:
+#	L N BOUND PATH	"#N OK K D\0", records, "#. END\0"
+#	S N PATH...	"#I ERRNO\0" for each path that is missing (I counts
+#			from N), "#N OK K COUNT\0", records, "#. 0\0"
+#	F N PATH	"#N OK\0BSIZE FRSIZE BLOCKS BFREE BAVAIL FILES FFREE
+#			NAMEMAX\n\0"
+#	instead of "#N OK...", when it failed: "#N ERRNO\0"
+# END is 0; 1: something went wrong below, only the directory itself is sure;
+# or the errno's name when the directory could not be read to its end.
+# D: the deepest level, at least 1, whose entries and all above are no more
+# than BOUND.
+
+# Set d to D.  When level d + 1 adds nothing, it is taken: then the
+# directories of level d are known to be empty.
+D() {
+	B=$1 d=1
+	n=$(c 1)
+	while [ "$d" -lt 12 ] && [ "$n" -le "$B" ]; do
+		m=$(c $((d + 1)))
+		[ "$m" -le "$B" ] || return
+		d=$((d + 1))
+		[ "$m" -gt "$n" ] || return
+		n=$m
+	done
+}
+L() {
+	if [ ! -L "$3" ] && cd -P "$3" && [ -r . ] && [ -x . ]; then
+		d=1
+		[ "$2" -eq 0 ] || D "$2"
+		printf '#%s OK %s %s\0' "$1" "$K" "$d"
+		if l "$d"; then
+			e=0
+		elif find . -maxdepth 1 -name ''; then
+			e=1
+		else
+			e=EIO
+		fi
+		printf '#. %s\0' "$e"
+		return
+	elif [ -L "$3" ]; then
+		e=ENOTDIR
+	elif [ -d "$3" ]; then
+		e=EACCES
+	elif [ -e "$3" ]; then
+		e=ENOTDIR
+	else
+		E "$3"
+	fi
+	printf '#%s %s\0' "$1" "$e"
+}
+S() {
+	N=$1 i=$1
+	shift
+	for p; do
+		[ -e "$p" ] || [ -L "$p" ] || {
+			E "$p"
+			printf '#%s %s\0' "$i" "$e"
+		}
+		i=$((i + 1))
+	done
+	printf '#%s OK %s %s\0' "$N" "$K" $#
+	s "$@"
+	printf '#. 0\0'
+}
+F() {
+	if o=$(stat -f -c '%s %S %b %f %a %c %d %l' "$2"); then
+		printf '#%s OK\0%s\n\0' "$1" "$o"
+	else
+		E "$2"
+		[ "$e" != ENOENT ] || [ ! -e "$2" ] || e=EIO
+		printf '#%s %s\0' "$1" "$e"
+	fi
+}

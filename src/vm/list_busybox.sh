@@ -1,0 +1,33 @@
+# shellcheck shell=sh
+# The functions that list.sh wants, by busybox find and stat.  stat can't
+# print a NUL, so a record begins with a double slash, which no path that find
+# prints has inside, and which follows a newline:
+#	// MODE NLINK UID GID SIZE BLOCKS DEV INO ATIME MTIME CTIME NAME "\n"
+# MODE: hexadecimal, with a "u" before for a directory that may not be
+# readable and was left out; times as "YYYY-MM-DD HH:MM:SS.fraction +0000".
+# NAME: "." or the path with "./", or as it was given to s.  Records of
+# symlinks, and all those of s, have after NAME a double slash and stat's %N:
+# for a symlink 'NAME' -> 'TARGET' with either kind of quotes or none, and
+# nothing escaped; nothing at all when the link could not be read.
+# shellcheck disable=SC2034 # used by list.sh and read.sh
+K=B
+f='%f %h %u %g %s %b %d %i %x %y %z'
+c() {
+	find . -xdev -mindepth 1 -maxdepth "$1" -print0 | tr -dc '\000' |
+	    head -c $((B + 1)) | wc -c
+}
+# Only directories that are readable for sure, by owner and mode, are gone
+# into; no process for each directory.
+l() {
+	u=$(id -u)
+	set -- "$1" -type l -exec stat -c "//$f %n//%N" {} + \
+	    -o -exec stat -c "//$f %n" {} +
+	D=$1
+	shift
+	[ "$u" = 0 ] || [ "$D" = 1 ] || set -- -type d \
+	    ! \( -user "$u" -perm -500 -o ! -user "$u" -perm -55 \) \
+	    -exec stat -c "//u$f %n" {} + -prune -o "$@"
+	stat -c "//$f %n" . && find . -xdev -mindepth 1 -maxdepth "$D" "$@"
+}
+s() { stat -c "//$f %n//%N" "$@"; }
+v() { stat -c "$f" "$1"; }

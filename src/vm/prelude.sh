@@ -1,0 +1,96 @@
+# shellcheck shell=sh disable=SC2034 # e is for the callers of T and E
+# What every command begins with: a known environment, the coders of the
+# frame, and how an error is named.  Defines
+#	z	filter: gzip, or cat when there is none
+#	b	filter: base64; prints nothing when no tool can do it
+#	T TEXT	set e to the name of the errno that a tool's message means
+#	E PATH	set e to the name of the errno with which lstat(2) of PATH fails
+#	P ID	run the function I, print what it prints as one frame:
+#		newline, mark "begin ID", newline, base64(gzip(output)), newline,
+#		mark "end ID LENGTH>", newline; "!" stands for the base64 when
+#		nothing here can make any
+# The marks are put together by printf, so that this text itself, echoed by a
+# shell with -v, never looks like a frame.
+set +exuvC -f
+unset CDPATH GZIP POSIXLY_CORRECT
+# A function that some profile exports must not stand in for a tool.
+unset -f cd find gzip base64 stat printf tr dd cat
+PATH=${PATH:-}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+# The frame's length counts bytes; GNU stat would quote names otherwise.
+export PATH LC_ALL=C TZ=UTC0 QUOTING_STYLE=literal
+umask 077
+exec 2>/dev/null </dev/null
+h() { command -v "$1" >/dev/null; }
+if h gzip; then
+	z() { gzip -1c; }
+else
+	z() { cat; }
+fi
+if h base64; then
+	b() { base64; }
+elif h openssl; then
+	b() { openssl base64; }
+elif h python3; then
+	b() { python3 -c 'import sys,base64 as b;b.encode(sys.stdin.buffer,sys.stdout.buffer)'; }
+elif h perl; then
+	b() { perl -MMIME::Base64 -0777 -ne 'print encode_base64($_)'; }
+else
+	b() { :; }
+fi
+# glibc's and musl's words.  Only what follows the last ": " counts, since
+# what is before may be a name.
+T() {
+	case ${1##*: } in
+	'No such file'*) e=ENOENT ;;
+	'Permission d'*) e=EACCES ;;
+	'Not a dir'*) e=ENOTDIR ;;
+	'Operation not permitted'*) e=EPERM ;;
+	*'ame too long'*) e=ENAMETOOLONG ;;
+	'Too many levels'* | *'link loop'*) e=ELOOP ;;
+	'Stale '*) e=ESTALE ;;
+	*' not connected'*) e=ENOTCONN ;;
+	'No space'*) e=ENOSPC ;;
+	*'uota exceeded'*) e=EDQUOT ;;
+	'Read-only'*) e=EROFS ;;
+	'File exists'*) e=EEXIST ;;
+	'Directory not empty'*) e=ENOTEMPTY ;;
+	'Is a directory'*) e=EISDIR ;;
+	*'busy'*) e=EBUSY ;;
+	'File too large'*) e=EFBIG ;;
+	'Too many links'*) e=EMLINK ;;
+	'Invalid arg'*) e=EINVAL ;;
+	*'ross-device'*) e=EXDEV ;;
+	*'not supported'* | 'Not supported'* | 'Function not impl'*) e=ENOTSUP ;;
+	*) e=EIO ;;
+	esac
+}
+E() {
+	e=ENAMETOOLONG q='' r=${1#/}
+	[ ${#1} -lt 4096 ] || return
+	while :; do
+		c=${r%%/*}
+		[ ${#c} -lt 256 ] || return
+		q=$q/$c
+		case $r in
+		*/*) r=${r#*/} ;;
+		*) break ;;
+		esac
+		if [ -d "$q" ]; then
+			[ -x "$q" ] || { e=EACCES; return; }
+		elif [ -e "$q" ]; then
+			e=ENOTDIR
+			return
+		else
+			T "$(stat -L "$q" 2>&1 >/dev/null)"
+			return
+		fi
+	done
+	# It may have come into being since.
+	e=ENOENT
+	m=$(stat "$1" 2>&1 >/dev/null) || T "$m"
+}
+P() {
+	o=$(I | z | b | tr -d '\n')
+	printf '\n%s%s %s\n%s\n%s%s %s %s>\n' '<gfs-' begin "$1" "${o:-!}" \
+	    '<gfs-' end "$1" "${#o}"
+}

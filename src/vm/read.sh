@@ -1,0 +1,46 @@
+# shellcheck shell=sh
+# R PATH OFFSET LENGTH: part of a regular file.  LENGTH "all": all there is, at
+# most 16 MiB, for files whose size lies (/proc).  Prints
+#	"#0 OK K\0" RECORD "\0" DATA "\0" RECORD
+# with the file's records before and after (v of list.sh), or "#0 ERRNO\0"; an
+# error found out later stands as "!ERRNO" instead of the second record.
+R() {
+	e=
+	if [ -L "$1" ]; then
+		e=ESTALE
+	elif [ -d "$1" ]; then
+		e=EISDIR
+	elif [ ! -e "$1" ]; then
+		E "$1"
+	elif [ ! -f "$1" ]; then
+		e=EINVAL
+	elif [ ! -r "$1" ]; then
+		e=EACCES
+	fi
+	[ -z "$e" ] || { printf '#0 %s\0' "$e"; return; }
+	printf '#0 OK %s\0' "$K"
+	v "$1"
+	printf '\0'
+	if [ "$3" = all ]; then
+		# Some files of /proc never end: what came in time is it.
+		t='timeout 10'
+		$t true || t=
+		# shellcheck disable=SC2086 # two words or none
+		r=$( { { $t cat "$1" 2>&4; echo "+$?" >&4; } |
+		    head -c 16777216 >&3; } 4>&1)
+		# Killed: by timeout, or by head when it had enough.
+		case ${r##*+} in
+		0 | 124 | 137 | 141 | 143) ;;
+		*) T "${r%+*}" ;;
+		esac
+	else
+		m=$( { dd if="$1" bs=131072 iflag=skip_bytes,count_bytes \
+		    skip="$2" count="$3" >&3; } 2>&1) || T "$m"
+	fi 3>&1
+	printf '\0'
+	if [ -n "$e" ]; then
+		printf '!%s' "$e"
+	else
+		v "$1" || printf '!ENOENT'
+	fi
+}
