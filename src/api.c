@@ -140,6 +140,7 @@ api_note_instance(struct api *api, unsigned generation, const char *id)
 	char old[37];
 	bool changed = false, current;
 
+	atomic_store(&api->absent, false);
 	pthread_mutex_lock(&api->lock);
 	memcpy(old, api->instance, sizeof old);
 	/*
@@ -174,6 +175,8 @@ api_revive(struct api *api, const char *begin, char detail[256])
 	if (!api->create) {
 		snprintf(detail, 256, "the room has no instance: it expired, "
 		    "or the room's name is not right; -o create starts one");
+		if (!atomic_exchange(&api->absent, true))
+			log_error("%s", detail);
 		return -ENODEV;
 	}
 	if ((error = api_create(api, detail)) != 0)
@@ -243,8 +246,10 @@ kind_lane(enum api_kind kind)
 {
 	switch (kind) {
 	case API_META:
+	case API_CHANGE:
 		return HTTP_META;
 	case API_BULK:
+	case API_PIECE:
 		return HTTP_BULK;
 	case API_USER:
 		break;
@@ -255,13 +260,14 @@ kind_lane(enum api_kind kind)
 /* Send the command until it is answered; see api_command(). */
 static int
 run_command(struct api *api, enum api_kind kind, const char *body,
-    unsigned limit_ms, struct api_answer *answer)
+    const char *again, unsigned limit_ms, struct api_answer *answer)
 {
 	bool user = kind == API_USER;
 	char target[strlen(api->room_path) + sizeof "/command"];
 	struct api_job job = {
 		.kind = user ? RETRY_USER : RETRY_SAFE,
 		.limit_ms = limit_ms,
+		.again = again,
 		.parse = parse_command,
 		.arg = answer,
 		.req = {
@@ -270,7 +276,8 @@ run_command(struct api *api, enum api_kind kind, const char *body,
 			.body = body,
 			.body_len = strlen(body),
 			.lane = kind_lane(kind),
-			.once = user,
+			.once = user || again != NULL,
+			.fresh = user,
 			.stall_ms = user ? 0 : api->stall_ms,
 			.max_body = API_COMMAND_MAX,
 		},
@@ -299,19 +306,32 @@ int
 api_command(struct api *api, enum api_kind kind, const char *command,
     size_t len, struct api_answer *answer)
 {
-	char begin[37], detail[256], *body;
+	return api_change(api, kind, command, len, NULL, 0, answer);
+}
+
+int
+api_change(struct api *api, enum api_kind kind, const char *command,
+    size_t len, const char *again, size_t again_len,
+    struct api_answer *answer)
+{
+	char begin[37], detail[256], *body, *again_body = NULL;
 	int error;
 
 	*answer = (struct api_answer){ 0 };
-	if (!is_utf8(command, len)) {
+	if (!is_utf8(command, len) || !is_utf8(again, again_len)) {
 		snprintf(answer->detail, sizeof answer->detail, "%s",
 		    "not run: a command must be UTF-8 without NULs");
 		return -EINVAL;
 	}
-	if ((body = command_body(command, len)) == NULL)
+	if ((body = command_body(command, len)) == NULL ||
+	    (again != NULL &&
+	    (again_body = command_body(again, again_len)) == NULL)) {
+		free(body);
 		return -ENOMEM;
+	}
 	api_get_instance(api, begin);
-	error = run_command(api, kind, body, api->limit_ms, answer);
+	error = run_command(api, kind, body, again_body, api->limit_ms,
+	    answer);
 	/*
 	 * Without an instance it was surely not run, so that a user's command
 	 * may be sent again, once; an internal one was meant for the old VM.
@@ -320,14 +340,15 @@ api_command(struct api *api, enum api_kind kind, const char *command,
 		error = api_revive(api, kind == API_USER ? NULL : begin,
 		    detail);
 		if (error == 0)
-			error = run_command(api, kind, body, api->limit_ms,
-			    answer);
+			error = run_command(api, kind, body, again_body,
+			    api->limit_ms, answer);
 		else
 			snprintf(answer->detail, sizeof answer->detail,
 			    "%s%.240s", kind == API_USER ? "not run: " : "",
 			    detail);
 	}
 	free(body);
+	free(again_body);
 	if (error == 0 && kind != API_USER && begin[0] != '\0' &&
 	    strcmp(begin, answer->instance) != 0)
 		error = -ESTALE;
@@ -400,8 +421,8 @@ create_and_wait(struct api *api, char detail[256])
 			return error;
 		/* A status that is not documented may be as good as "ready".*/
 		if (n % API_CREATE_PROBE == 0) {
-			error = run_command(api, API_META, "{\"command\":\":\"}",
-			    0, &answer);
+			error = run_command(api, API_META,
+			    "{\"command\":\":\"}", NULL, 0, &answer);
 			api_answer_free(&answer);
 			if (error == 0 || error == -ECANCELED)
 				return error;

@@ -50,6 +50,8 @@ uint64_t api_last_contact(struct api *);
 enum api_kind {
 	API_META, /* internal, short */
 	API_BULK, /* internal, large */
+	API_CHANGE, /* internal, changes something */
+	API_PIECE,  /* the same, large */
 	API_USER  /* sent once, no time limit, never again once it may run */
 };
 
@@ -76,6 +78,13 @@ struct api_answer {
  */
 int api_command(struct api *, enum api_kind, const char *command, size_t len,
     struct api_answer *answer);
+
+/*
+ * The same for a command that changes something in the VM: when the first
+ * attempt may have run, `again` is what is sent from then on.
+ */
+int api_change(struct api *, enum api_kind, const char *command, size_t len,
+    const char *again, size_t again_len, struct api_answer *answer);
 void api_answer_free(struct api_answer *);
 
 /*

@@ -111,7 +111,8 @@ note_key(struct api *api, const struct api_job *job)
 
 	if (job->req.anonymous)
 		return;
-	if (status == 401 || (status == 403 && job->error.error[0] == '\0')) {
+	/* 403 for a file may just be the file's own permissions. */
+	if (status == 401 || (status == 403 && job->req.body != NULL)) {
 		if (!atomic_exchange(&api->key_refused, true))
 			log_error("the service refuses the key (HTTP %ld): "
 			    "check that the key is valid and may use this "
@@ -214,6 +215,10 @@ api_run(struct api *api, struct api_job *job)
 			error = retry_errno(&c);
 			describe(job, &c, error);
 			return error;
+		}
+		if (job->again != NULL && retry_may_have_run(&c)) {
+			job->req.body = job->again;
+			job->req.body_len = strlen(job->again);
 		}
 		log_debug("again in %d ms (attempt %u: HTTP %ld%s%s)", delay, n,
 		    c.status, job->res.detail[0] != '\0' ? ", " : "",

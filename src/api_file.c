@@ -163,6 +163,8 @@ api_read_file(struct api *api, const char *path, uint64_t size, void **data,
 	*len = 0;
 	if (path[0] != '/')
 		return -EINVAL;
+	if (size >= API_FILE_MAX)
+		return -EFBIG; /* JSON is no shorter */
 	api_get_instance(api, begin);
 	error = read_file(api, path, &file);
 	if (error == -ENODEV) {

@@ -52,6 +52,7 @@ struct api {
 	char create_detail[256]; /* guarded by lock */
 
 	atomic_bool key_refused; /* logged once until it works again */
+	atomic_bool absent;      /* logged once until there is an instance */
 	atomic_int file_form;    /* enum api_form, as the answers showed */
 	atomic_uint file_misses; /* files that no form reached, in a row */
 	atomic_int raw;          /* enum api_raw */
@@ -66,6 +67,9 @@ struct api_job {
 	struct http_request req;
 	enum retry_kind kind;
 	unsigned limit_ms;
+	/* The body for further attempts, once the first may have run; NULL:
+	 * the same. */
+	const char *again;
 	/*
 	 * Makes sense of a 2xx answer: 0, -EPROTO (malformed: as if cut), or
 	 * another errno, which is final.  Called without locks.

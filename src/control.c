@@ -1,4 +1,3 @@
-#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -8,6 +7,7 @@
 
 #include "control.h"
 #include "log.h"
+#include "procfd.h"
 
 #define CONTROL_MAX ((size_t)1024 * 1024)
 
@@ -298,24 +298,6 @@ session_run(struct session *s, struct wait *w)
 	return error;
 }
 
-/* The process that a thread belongs to; 0: unknown. */
-static pid_t
-process_of(pid_t thread)
-{
-	char path[64], line[128];
-	int tgid = 0;
-	FILE *f;
-
-	snprintf(path, sizeof path, "/proc/%d/status", (int)thread);
-	if (thread == 0 || (f = fopen(path, "re")) == NULL)
-		return 0;
-	while (fgets(line, sizeof line, f) != NULL)
-		if (sscanf(line, "Tgid: %d", &tgid) == 1)
-			break;
-	fclose(f);
-	return tgid;
-}
-
 int
 session_open(struct session **out, struct control *c, const char *dir,
     bool json, bool writable, pid_t opener)
@@ -331,7 +313,7 @@ session_open(struct session **out, struct control *c, const char *dir,
 	s->control = c;
 	s->json = json;
 	s->writable = writable;
-	s->opener = process_of(opener);
+	s->opener = procfd_process(opener);
 	/* What others' commands do from here on is not this reader's. */
 	pthread_mutex_lock(&c->lock);
 	if ((s->shown = c->last) != NULL)
@@ -406,63 +388,6 @@ session_read(struct session *s, struct wait *w, off_t off, size_t len,
 	return 0;
 }
 
-/* What /proc tells of a descriptor: enough to see that two are one file. */
-struct fd_info {
-	long long pos;
-	unsigned flags;
-	unsigned long long ino;
-	int mount;
-};
-
-static bool
-fd_info_read(const char *path, struct fd_info *out)
-{
-	char line[256];
-	FILE *f;
-
-	*out = (struct fd_info){.mount = -1};
-	if ((f = fopen(path, "re")) == NULL)
-		return false;
-	while (fgets(line, sizeof line, f) != NULL)
-		if (sscanf(line, "pos: %lld", &out->pos) == 1 ||
-		    sscanf(line, "flags: %o", &out->flags) == 1 ||
-		    sscanf(line, "mnt_id: %d", &out->mount) == 1)
-			continue;
-		else
-			sscanf(line, "ino: %llu", &out->ino);
-	fclose(f);
-	return true;
-}
-
-/*
- * Shells redirect by dup2(2) and close, so a close need not be the opener's
- * last: does the process hold another descriptor for the same open file?  It
- * would have the same inode, position and access mode.
- */
-static bool
-process_still_has(pid_t process, uint64_t ino, off_t pos)
-{
-	char path[320];
-	struct fd_info info;
-	struct dirent *e;
-	bool found = false;
-	DIR *dir;
-
-	snprintf(path, sizeof path, "/proc/%d/fdinfo", (int)process);
-	if ((dir = opendir(path)) == NULL)
-		return false;
-	while (!found && (e = readdir(dir)) != NULL) {
-		if (e->d_name[0] == '.')
-			continue;
-		snprintf(path, sizeof path, "/proc/%d/fdinfo/%s", (int)process,
-		    e->d_name);
-		found = fd_info_read(path, &info) && info.ino == ino &&
-		    info.pos == pos && (info.flags & 3) != 0;
-	}
-	closedir(dir);
-	return found;
-}
-
 int
 session_flush(struct session *s, struct wait *w, pid_t closer, uint64_t ino)
 {
@@ -476,10 +401,10 @@ session_flush(struct session *s, struct wait *w, pid_t closer, uint64_t ino)
 	pthread_mutex_unlock(&s->control->lock);
 	if (!waiting)
 		return 0;
-	process = process_of(closer);
+	process = procfd_process(closer);
 	if (process != 0 && s->opener != 0 && process != s->opener)
 		return 0; /* a child that inherited the descriptor */
-	if (process != 0 && process_still_has(process, ino, end))
+	if (process != 0 && procfd_still_open(process, ino, end))
 		return 0;
 	return session_run(s, w);
 }

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "content.h"
 #include "control.h"
 #include "fs_impl.h"
 
@@ -39,6 +40,7 @@ fs_fill_stat(struct fs *fs, const struct node *n, struct stat *st)
 	const struct options *o = fs->options;
 	const struct probe *p = room_probe(fs->room);
 	const struct attr *a = &n->attr;
+	char *text;
 
 	memset(st, 0, sizeof *st);
 	st->st_mode = a->mode;
@@ -63,6 +65,11 @@ fs_fill_stat(struct fs *fs, const struct node *n, struct stat *st)
 		st->st_mode &= ~o->umask;
 	st->st_ino = fs_ino(fs, a);
 	st->st_size = a->size > INT64_MAX ? INT64_MAX : (off_t)a->size;
+	/* Programs take a link's size for the length of its text. */
+	if (S_ISLNK(a->mode) && (text = fs_link_text(fs, n)) != NULL) {
+		st->st_size = strlen(text);
+		free(text);
+	}
 	st->st_blocks = a->blocks;
 	st->st_blksize = 128 * 1024;
 	st->st_atim = timespec_of(a->atime);
@@ -85,7 +92,7 @@ fs_fill_entry(
 	if (n->checked > checked)
 		checked = n->checked;
 	e->entry_timeout = tree_trust(fs->tree, checked);
-	e->attr_timeout = tree_trust(fs->tree, n->checked);
+	e->attr_timeout = n->local ? 0 : tree_trust(fs->tree, n->checked);
 }
 
 void
@@ -127,39 +134,170 @@ fs_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	fs_fill_stat(fs, n, &st);
 	if (!n->control && node_is_dead(fs->tree, n))
 		st.st_nlink = 0;
-	trust = n->control ? 0 : tree_trust(fs->tree, n->checked);
+	trust = n->control || n->local ? 0 : tree_trust(fs->tree, n->checked);
 	tree_unlock(fs->tree);
 	fuse_reply_attr(req, &st, trust);
 }
 
+static int64_t
+ns_of(struct timespec t)
+{
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* What the kernel wants set, in the VM's numbers; with the tree locked. */
+static struct room_setattr
+setattr_of(struct fs *fs, const struct stat *st, int set)
+{
+	const struct probe *p = room_probe(fs->room);
+	const struct options *o = fs->options;
+	struct room_setattr a = {
+	    .atime = ROOM_TIME_KEEP, .mtime = ROOM_TIME_KEEP};
+
+	if (set & FUSE_SET_ATTR_MODE) {
+		a.set_mode = true;
+		a.mode = st->st_mode & 07777;
+	}
+	if (set & FUSE_SET_ATTR_UID) {
+		a.set_uid = true;
+		a.uid = o->idmap && st->st_uid == o->uid ? p->uid : st->st_uid;
+	}
+	if (set & FUSE_SET_ATTR_GID) {
+		a.set_gid = true;
+		a.gid = o->idmap && st->st_gid == o->gid ? p->gid : st->st_gid;
+	}
+	if (set & FUSE_SET_ATTR_ATIME_NOW)
+		a.atime = ROOM_TIME_NOW;
+	else if (set & FUSE_SET_ATTR_ATIME)
+		a.atime = ns_of(st->st_atim);
+	if (set & FUSE_SET_ATTR_MTIME_NOW)
+		a.mtime = ROOM_TIME_NOW;
+	else if (set & FUSE_SET_ATTR_MTIME)
+		a.mtime = ns_of(st->st_mtim);
+	return a;
+}
+
+/* Nothing but what is so already (cp -p as the owner): no request. */
+static void
+setattr_drop_same(struct room_setattr *a, const struct attr *have)
+{
+	if (a->set_uid && a->uid == have->uid)
+		a->set_uid = false;
+	if (a->set_gid && a->gid == have->gid)
+		a->set_gid = false;
+}
+
+static bool
+setattr_is_empty(const struct room_setattr *a)
+{
+	return !a->set_mode && !a->set_uid && !a->set_gid &&
+	    a->atime == ROOM_TIME_KEEP && a->mtime == ROOM_TIME_KEEP;
+}
+
+/* Set what is asked for in a file that is to be sent anyway. */
+static void
+setattr_local(struct node *n, const struct room_setattr *a)
+{
+	int64_t now = fs_now_ns();
+
+	content_setattr(n->content, a);
+	if (a->set_mode)
+		n->attr.mode = (n->attr.mode & S_IFMT) | a->mode;
+	if (a->set_uid)
+		n->attr.uid = a->uid;
+	if (a->set_gid)
+		n->attr.gid = a->gid;
+	if (a->atime != ROOM_TIME_KEEP)
+		n->attr.atime = a->atime == ROOM_TIME_NOW ? now : a->atime;
+	if (a->mtime != ROOM_TIME_KEEP)
+		n->attr.mtime = a->mtime == ROOM_TIME_NOW ? now : a->mtime;
+	n->attr.ctime = now;
+}
+
+/* A new length: local, and sent at once unless somebody has it open. */
+static int
+setattr_size(struct fs *fs, struct wait *w, struct node *n, uint64_t size,
+    bool open)
+{
+	uint64_t id = n->id;
+	struct content *c;
+	int error;
+
+	if (!S_ISREG(n->attr.mode))
+		error = S_ISDIR(n->attr.mode) ? -EISDIR : -EINVAL;
+	else if (room_is_pseudo(fs->room, n->attr.dev) ||
+	    (!open && !fs_may(fs, &n->attr, W_OK)))
+		error = -EACCES;
+	else if ((error = fs_content(fs, n, &c)) == 0 &&
+	    (error = content_truncate(c, size)) == 0) {
+		fs_mark_local(n);
+		n->pages = node_version(n);
+	}
+	tree_unlock(fs->tree);
+	if (error == 0 && !open)
+		error = fs_send(fs, w, id);
+	return error;
+}
+
+static int
+setattr_control(struct fs *fs, int set)
+{
+	tree_unlock(fs->tree);
+	/* truncate and touch are what programs do to any file. */
+	return set & (FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID |
+			 FUSE_SET_ATTR_GID) ?
+	    -EPERM :
+	    0;
+}
+
 void
-fs_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int set,
+fs_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set,
     struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
+	struct room_setattr a;
 	struct node *n;
-	struct stat st;
-	int error = EROFS;
+	struct wait w;
+	int error;
 
-	(void)attr;
-	(void)fi;
-	tree_lock(fs->tree);
-	if ((n = tree_get(fs->tree, ino)) == NULL)
-		error = ESTALE;
-	else if (n->control) {
-		/* truncate and touch are what programs do to any file. */
-		error = set &
-			(FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID |
-			    FUSE_SET_ATTR_GID)
-		    ? EPERM
-		    : 0;
-		fs_fill_stat(fs, n, &st);
+	fs_wait_begin(req, &w);
+	if ((error = fs_find_node(fs, &w, ino, &n)) != 0)
+		goto fail;
+	if (n->control) {
+		if ((error = setattr_control(fs, set)) != 0)
+			goto fail;
+		goto reply;
 	}
-	tree_unlock(fs->tree);
-	if (error != 0)
-		fuse_reply_err(req, error);
-	else
-		fuse_reply_attr(req, &st, 0);
+	a = setattr_of(fs, st, set);
+	if (set & FUSE_SET_ATTR_SIZE) {
+		error = setattr_size(fs, &w, n, st->st_size, fi != NULL);
+		if (error != 0 ||
+		    (error = fs_find_node(fs, &w, ino, &n)) != 0)
+			goto fail;
+		/* The kernel sends the times of truncate(2), too. */
+		if (!n->local || (set & (FUSE_SET_ATTR_MTIME_NOW |
+				     FUSE_SET_ATTR_ATIME_NOW)))
+			a.atime = a.mtime = ROOM_TIME_KEEP;
+	}
+	setattr_drop_same(&a, &n->attr);
+	if (setattr_is_empty(&a)) {
+		tree_unlock(fs->tree);
+	} else if (n->local && n->content != NULL) {
+		setattr_local(n, &a);
+		tree_unlock(fs->tree);
+	} else if (node_is_dead(fs->tree, n) &&
+	    (n->content == NULL || content_hidden(n->content) == NULL)) {
+		tree_unlock(fs->tree); /* nobody will ever see it */
+	} else if ((error = fs_change_attr(fs, &w, n, &a)) != 0) {
+		goto fail;
+	}
+reply:
+	fs_wait_end(req, &w);
+	fs_getattr(req, ino, fi);
+	return;
+fail:
+	fs_wait_end(req, &w);
+	fuse_reply_err(req, -error);
 }
 
 void

@@ -1,96 +1,656 @@
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "content.h"
 #include "fs_impl.h"
 
-/* What every change of names answers while the mount is read-only. */
+/*
+ * Changes of names and attributes: one command each.  They run as jobs, so
+ * that an interrupted caller does not lose what the VM has done meanwhile.
+ */
+struct op {
+	struct job job;
+	struct fs *fs;
+	struct room_change ops[2]; /* strings owned; the last is the real one */
+	size_t nops;
+	struct room_changed now[2];
+	uint64_t dir, to_dir, node; /* held; 0: none */
+	char *name, *to_name;       /* owned */
+	char *hidden;               /* where an open file goes; owned */
+	uint64_t hides;             /* that file; held */
+	int error;
+};
+
 static void
-refuse(fuse_req_t req, const char *name)
+change_let_go(struct fs *fs, uint64_t id)
+{
+	struct node *n;
+
+	if (id != 0 && (n = tree_get(fs->tree, id)) != NULL)
+		node_release(fs->tree, n);
+}
+
+static void
+change_free(struct job *job)
+{
+	struct op *c = (struct op *)job;
+	size_t i;
+
+	tree_lock(c->fs->tree);
+	change_let_go(c->fs, c->dir);
+	change_let_go(c->fs, c->to_dir);
+	change_let_go(c->fs, c->node);
+	change_let_go(c->fs, c->hides);
+	tree_unlock(c->fs->tree);
+	for (i = 0; i < 2; i++) {
+		free((char *)c->ops[i].path);
+		free((char *)c->ops[i].to);
+	}
+	free(c->name);
+	free(c->to_name);
+	free(c->hidden);
+	free(c);
+}
+
+/* The directory as the VM has it after our change. */
+static void
+change_adopt_dir(struct fs *fs, uint64_t id, bool has, const struct attr *a,
+    uint64_t checked)
+{
+	struct node *dir;
+
+	if (id == 0 || (dir = tree_get(fs->tree, id)) == NULL)
+		return;
+	tree_touch_dir(fs->tree, dir);
+	if (has && S_ISDIR(a->mode))
+		tree_adopt_own(fs->tree, dir, a, checked);
+}
+
+/* A file that is open loses its name: it is read from where it went. */
+static void
+change_hide(struct op *c)
+{
+	struct node *n;
+
+	if (c->hidden == NULL || (n = tree_get(c->fs->tree, c->hides)) == NULL)
+		return;
+	if (n->content != NULL)
+		content_set_hidden(n->content, c->hidden);
+}
+
+static void
+change_new_entry(struct op *c, struct node *dir,
+    const struct room_change *op, const struct room_changed *now)
+{
+	struct entry e = {.name = c->name, .attr = now->self};
+	struct node *n;
+
+	if (op->op == ROOM_SYMLINK)
+		e.target = (char *)op->to;
+	if ((n = tree_adopt_entry(c->fs->tree, dir, &e, now->checked)) == NULL)
+		return;
+	n->changed = tree_epoch(c->fs->tree);
+	if (S_ISDIR(n->attr.mode) && n->dir->count == 0)
+		n->dir->listed = now->checked; /* it is empty */
+}
+
+static void
+change_adopt(struct op *c)
+{
+	const struct room_change *op = &c->ops[c->nops - 1];
+	const struct room_changed *now = &c->now[c->nops - 1];
+	struct tree *t = c->fs->tree;
+	struct node *dir = tree_get(t, c->dir), *to_dir, *n;
+	struct dentry *d;
+
+	change_adopt_dir(c->fs, c->dir, now->has_parent, &now->parent,
+	    now->checked);
+	if (c->to_dir != c->dir)
+		change_adopt_dir(c->fs, c->to_dir, now->has_to_parent,
+		    &now->to_parent, now->checked);
+	switch (op->op) {
+	case ROOM_MKDIR:
+	case ROOM_SYMLINK:
+	case ROOM_MKNOD:
+	case ROOM_CREATE:
+		if (now->has_self)
+			change_new_entry(c, dir, op, now);
+		break;
+	case ROOM_RMDIR:
+	case ROOM_UNLINK:
+		change_hide(c);
+		if ((d = tree_lookup(dir, c->name)) == NULL)
+			break;
+		if (d->node->attr.nlink > 0)
+			d->node->attr.nlink--;
+		tree_remove(t, d);
+		break;
+	case ROOM_RENAME:
+		to_dir = tree_get(t, c->to_dir);
+		change_hide(c);
+		if ((d = tree_lookup(to_dir, c->to_name)) != NULL &&
+		    d->node->attr.nlink > 0)
+			d->node->attr.nlink--;
+		if ((d = tree_lookup(dir, c->name)) == NULL ||
+		    tree_rename(t, d, to_dir, c->to_name) != 0)
+			to_dir->dir->listed = dir->dir->listed = 0;
+		else if (now->has_self && (d = tree_lookup(to_dir,
+					       c->to_name)) != NULL &&
+		    !d->node->local)
+			tree_adopt_own(t, d->node, &now->self, now->checked);
+		break;
+	case ROOM_LINK:
+		n = tree_get(t, c->node);
+		if (!now->has_self || tree_link(t, n, dir, c->name) != 0)
+			dir->dir->listed = 0;
+		else
+			tree_adopt_own(t, n, &now->self, now->checked);
+		break;
+	case ROOM_SETATTR:
+		if (now->has_self && (n = tree_get(t, c->node)) != NULL &&
+		    !n->local)
+			tree_adopt_own(t, n, &now->self, now->checked);
+		break;
+	case ROOM_COPY:
+		break;
+	}
+}
+
+/* It went otherwise than we thought: what we know of it is not so. */
+static void
+change_doubt(struct op *c)
+{
+	const uint64_t ids[] = {c->dir, c->to_dir, c->node};
+	struct node *n;
+	size_t i;
+
+	for (i = 0; i < 3; i++) {
+		if (ids[i] == 0 ||
+		    (n = tree_get(c->fs->tree, ids[i])) == NULL)
+			continue;
+		n->checked = 0;
+		if (S_ISDIR(n->attr.mode))
+			n->dir->listed = 0;
+	}
+}
+
+static void
+change_run(struct job *job)
+{
+	struct op *c = (struct op *)job;
+	struct fs *fs = c->fs;
+
+	tree_lock(fs->tree);
+	tree_next_epoch(fs->tree);
+	tree_unlock(fs->tree);
+	c->error = room_change_all(fs->room, c->ops, c->nops, c->now);
+	tree_lock(fs->tree);
+	tree_next_epoch(fs->tree);
+	if (c->error == 0)
+		change_adopt(c);
+	else if (c->error != -EPERM && c->error != -EACCES &&
+	    c->error != -ENOTEMPTY && c->error != -EROFS)
+		change_doubt(c);
+	tree_unlock(fs->tree);
+	if (c->error == -EREMOTEIO)
+		c->error = -EIO;
+}
+
+/*
+ * A change in a directory, with the tree locked; NULL: no memory, or (errno)
+ * the directory is gone.  ops[0] has its path.
+ */
+static struct op *
+change_new(struct fs *fs, enum room_op op, struct node *dir, const char *name)
+{
+	struct op *c;
+
+	if ((c = calloc(1, sizeof *c)) == NULL)
+		return NULL;
+	c->fs = fs;
+	c->nops = 1;
+	c->ops[0].op = op;
+	c->ops[0].attr.atime = c->ops[0].attr.mtime = ROOM_TIME_KEEP;
+	c->job.run = change_run;
+	c->job.free = change_free;
+	job_init(fs->pool, &c->job);
+	if (dir != NULL) {
+		c->dir = dir->id;
+		node_hold(dir);
+		c->ops[0].path = tree_path(fs->tree, dir, name);
+		c->name = strdup(name);
+		if (c->ops[0].path == NULL || c->name == NULL) {
+			int error = errno;
+
+			tree_unlock(fs->tree);
+			job_put(&c->job);
+			tree_lock(fs->tree);
+			errno = error;
+			return NULL;
+		}
+	}
+	return c;
+}
+
+/* Run it; the change's reference is still the caller's. */
+static int
+change_do(struct op *c, struct wait *wait)
+{
+	int error;
+
+	if ((error = job_start(&c->job)) != 0)
+		return error;
+	if ((error = job_wait(&c->job, wait)) != 0)
+		return error;
+	return c->error;
+}
+
+/* Names that can't be changed. */
+static int
+change_refuse(struct fs *fs, const char *name)
 {
 	bool json;
 
-	fuse_reply_err(
-	    req, fs_is_control_name(fs_of(req), name, &json) ? EPERM : EROFS);
+	if (fs_is_control_name(fs, name, &json))
+		return -EPERM;
+	if (strlen(name) > 255)
+		return -ENAMETOOLONG;
+	return 0;
+}
+
+/* May the VM's user change names in the directory? */
+static int
+change_may(struct fs *fs, const struct node *dir)
+{
+	return fs_may(fs, &dir->attr, 03) ? 0 : -EACCES;
+}
+
+/* Make something new: the name must be free. */
+static void
+make_entry(fuse_req_t req, fuse_ino_t parent, const char *name,
+    const struct room_change *what)
+{
+	struct fs *fs = fs_of(req);
+	struct op *c = NULL;
+	struct node *n, *dir;
+	struct wait w;
+	int error;
+
+	fs_wait_begin(req, &w);
+	if ((error = change_refuse(fs, name)) != 0 ||
+	    (error = fs_find_child(fs, &w, parent, name, &n)) != 0)
+		goto out;
+	dir = tree_get(fs->tree, parent);
+	if (n != NULL)
+		error = -EEXIST;
+	else if ((error = change_may(fs, dir)) == 0) {
+		if ((c = change_new(fs, what->op, dir, name)) == NULL)
+			error = -errno;
+		else {
+			c->ops[0].mode = what->mode;
+			c->ops[0].rdev = what->rdev;
+			if (what->to != NULL &&
+			    (c->ops[0].to = strdup(what->to)) == NULL)
+				error = -ENOMEM;
+		}
+	}
+	tree_unlock(fs->tree);
+	if (error == 0 && (error = change_do(c, &w)) == 0)
+		error = fs_find_child(fs, &w, parent, name, &n);
+	if (error == 0 && n == NULL) {
+		tree_unlock(fs->tree);
+		error = -ENOENT; /* somebody was quick */
+	}
+out:
+	fs_wait_end(req, &w);
+	if (error != 0)
+		fuse_reply_err(req, -error);
+	else
+		fs_reply_node(fs, req, tree_get(fs->tree, parent), n);
+	if (c != NULL)
+		job_put(&c->job);
 }
 
 void
-fs_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
-    struct fuse_file_info *fi)
+fs_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
-	(void)parent;
-	(void)mode;
-	(void)fi;
-	refuse(req, name);
+	const struct room_change what = {.op = ROOM_MKDIR, .mode = mode & 07777};
+
+	make_entry(req, parent, name, &what);
 }
 
 void
 fs_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
     dev_t rdev)
 {
-	(void)parent;
-	(void)mode;
-	(void)rdev;
-	refuse(req, name);
+	const struct room_change what = {
+	    .op = S_ISREG(mode) ? ROOM_CREATE : ROOM_MKNOD,
+	    .mode = mode,
+	    .rdev = rdev};
+
+	if (S_ISSOCK(mode)) /* the VM's shell has nothing that makes one */
+		fuse_reply_err(req, EPERM);
+	else
+		make_entry(req, parent, name, &what);
 }
 
 void
-fs_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+fs_symlink(fuse_req_t req, const char *target, fuse_ino_t parent,
+    const char *name)
 {
-	(void)parent;
-	(void)mode;
-	refuse(req, name);
+	const struct room_change what = {.op = ROOM_SYMLINK, .to = target};
+
+	make_entry(req, parent, name, &what);
+}
+
+/*
+ * An open file that is about to lose its last name must go on working.  If
+ * all its bytes are here they are kept here; else it gets a hidden name in
+ * the VM until it is closed.  Tree locked.
+ */
+static int
+change_keep_open(struct op *c, struct node *n, struct node *dir)
+{
+	struct fs *fs = c->fs;
+	struct content *content;
+	char nonce[32], hidden[64];
+	int error;
+
+	if (!S_ISREG(n->attr.mode) || n->opens == 0 || n->attr.nlink > 1 ||
+	    n->attr.size == 0)
+		return 0;
+	if ((error = fs_content(fs, n, &content)) != 0)
+		return error;
+	if (content_keep(content))
+		return 0;
+	room_nonce(nonce);
+	snprintf(hidden, sizeof hidden, ".gentilityfs-%s", nonce);
+	if ((c->hidden = tree_path(fs->tree, dir, hidden)) == NULL)
+		return -ENOMEM;
+	c->hides = n->id;
+	node_hold(n);
+	return 0;
+}
+
+static void
+remove_entry(fuse_req_t req, fuse_ino_t parent, const char *name, bool is_dir)
+{
+	struct fs *fs = fs_of(req);
+	struct op *c = NULL;
+	struct node *n, *dir;
+	uint64_t sending = 0;
+	struct wait w;
+	int error;
+
+	fs_wait_begin(req, &w);
+again:
+	if (sending != 0)
+		fs_send(fs, &w, sending);
+	if ((error = change_refuse(fs, name)) != 0 ||
+	    (error = fs_find_child(fs, &w, parent, name, &n)) != 0)
+		goto out;
+	dir = tree_get(fs->tree, parent);
+	if (n == NULL)
+		error = -ENOENT;
+	else if (is_dir && !S_ISDIR(n->attr.mode))
+		error = -ENOTDIR;
+	else if (!is_dir && S_ISDIR(n->attr.mode))
+		error = -EISDIR;
+	else if ((error = change_may(fs, dir)) != 0)
+		;
+	else if (!is_dir && n->local && S_ISREG(n->attr.mode) &&
+	    content_is_new(n->content)) {
+		/* The VM never heard of it (or is just hearing). */
+		if (fs_is_sending(fs, n) && sending == 0) {
+			sending = n->id;
+			tree_unlock(fs->tree);
+			goto again;
+		}
+		fs_forget_new(fs, n, dir, name);
+	} else if ((c = change_new(fs, is_dir ? ROOM_RMDIR : ROOM_UNLINK, dir,
+			name)) == NULL)
+		error = -errno;
+	else
+		error = is_dir ? 0 : change_keep_open(c, n, dir);
+	if (error == 0 && c->hidden != NULL) {
+		/* "Unlink" is a rename then; adopted as an unlink. */
+		c->ops[1] = c->ops[0];
+		c->ops[0] = (struct room_change){.op = ROOM_LINK,
+		    .path = strdup(c->hidden),
+		    .to = strdup(c->ops[1].path),
+		    .attr = c->ops[1].attr};
+		c->nops = 2;
+	}
+	tree_unlock(fs->tree);
+	if (error == 0 && c != NULL)
+		error = change_do(c, &w);
+out:
+	fs_wait_end(req, &w);
+	fuse_reply_err(req, -error);
+	if (c != NULL)
+		job_put(&c->job);
 }
 
 void
 fs_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	(void)parent;
-	refuse(req, name);
+	remove_entry(req, parent, name, false);
 }
 
 void
 fs_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	(void)parent;
-	refuse(req, name);
+	remove_entry(req, parent, name, true);
 }
 
-void
-fs_symlink(
-    fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+/* The change for a rename of n, and of what has the new name; tree locked. */
+static int
+rename_prepare(struct fs *fs, struct node *dir, const char *name,
+    struct node *n, struct node *to_dir, const char *to_name,
+    struct node *target, bool noreplace, struct op **out)
 {
-	(void)target;
-	(void)parent;
-	refuse(req, name);
+	struct op *c;
+	int error;
+
+	if ((error = change_may(fs, dir)) != 0 ||
+	    (error = change_may(fs, to_dir)) != 0)
+		return error;
+	if (target != NULL && noreplace)
+		return -EEXIST;
+	if (target != NULL && target != n) {
+		if (S_ISDIR(target->attr.mode) && !S_ISDIR(n->attr.mode))
+			return -EISDIR;
+		if (!S_ISDIR(target->attr.mode) && S_ISDIR(n->attr.mode))
+			return -ENOTDIR;
+	}
+	if ((c = *out = change_new(fs, ROOM_RENAME, dir, name)) == NULL)
+		return -errno;
+	c->ops[0].noreplace = noreplace;
+	c->ops[0].ino = n->attr.ino;
+	c->to_dir = to_dir->id;
+	node_hold(to_dir);
+	c->ops[0].to = tree_path(fs->tree, to_dir, to_name);
+	c->to_name = strdup(to_name);
+	if (c->ops[0].to == NULL || c->to_name == NULL)
+		return -ENOMEM;
+	if (target == NULL || target == n)
+		return 0;
+	if ((error = change_keep_open(c, target, to_dir)) != 0 ||
+	    c->hidden == NULL)
+		return error;
+	c->ops[1] = c->ops[0];
+	c->ops[0] = (struct room_change){.op = ROOM_LINK,
+	    .path = strdup(c->hidden),
+	    .to = strdup(c->ops[1].to),
+	    .attr = c->ops[1].attr};
+	c->nops = 2;
+	return 0;
 }
 
 void
 fs_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
-    fuse_ino_t new_parent, const char *new_name, unsigned flags)
+    fuse_ino_t to_parent, const char *to_name, unsigned flags)
 {
-	bool json;
+	struct fs *fs = fs_of(req);
+	struct op *c = NULL;
+	struct node *n, *target = NULL, *to_dir;
+	uint64_t id;
+	struct wait w;
+	int error;
 
-	(void)parent;
-	(void)new_parent;
-	(void)flags;
-	refuse(req,
-	    fs_is_control_name(fs_of(req), new_name, &json) ? new_name : name);
+	fs_wait_begin(req, &w);
+	if (flags & ~RENAME_NOREPLACE) {
+		error = -EINVAL; /* exchange: no shell can */
+		goto out;
+	}
+	if ((error = change_refuse(fs, name)) != 0 ||
+	    (error = change_refuse(fs, to_name)) != 0 ||
+	    (error = fs_find_child(fs, &w, to_parent, to_name, &target)) != 0)
+		goto out;
+	/* What is under that name must be sent, or nothing is there to move. */
+	id = target != NULL && target->local ? target->id : 0;
+	tree_unlock(fs->tree);
+	if (id != 0 && (error = fs_send(fs, &w, id)) != 0)
+		goto out;
+	if ((error = fs_find_child(fs, &w, parent, name, &n)) != 0)
+		goto out;
+	id = n != NULL && n->local ? n->id : 0;
+	if (id != 0) {
+		tree_unlock(fs->tree);
+		if ((error = fs_send(fs, &w, id)) != 0 ||
+		    (error = fs_find_child(fs, &w, parent, name, &n)) != 0)
+			goto out;
+	}
+	if (n == NULL) {
+		error = -ENOENT;
+	} else if ((to_dir = tree_get(fs->tree, to_parent)) == NULL) {
+		error = -ESTALE;
+	} else {
+		struct dentry *d = tree_lookup(to_dir, to_name);
+
+		error = rename_prepare(fs, tree_get(fs->tree, parent), name, n,
+		    to_dir, to_name, d == NULL ? NULL : d->node,
+		    (flags & RENAME_NOREPLACE) != 0, &c);
+	}
+	tree_unlock(fs->tree);
+	if (error == 0)
+		error = change_do(c, &w);
+out:
+	fs_wait_end(req, &w);
+	fuse_reply_err(req, -error);
+	if (c != NULL)
+		job_put(&c->job);
 }
 
 void
 fs_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)
 {
 	struct fs *fs = fs_of(req);
-	struct node *n;
-	bool control;
+	struct op *c = NULL;
+	struct node *n, *other, *dir;
+	struct wait w;
+	int error;
 
-	(void)parent;
-	tree_lock(fs->tree);
-	control = (n = tree_get(fs->tree, ino)) != NULL && n->control;
+	fs_wait_begin(req, &w);
+	if ((error = change_refuse(fs, name)) != 0 ||
+	    (error = fs_send(fs, &w, ino)) != 0 ||
+	    (error = fs_find_child(fs, &w, parent, name, &other)) != 0)
+		goto out;
+	n = tree_get(fs->tree, ino);
+	dir = tree_get(fs->tree, parent);
+	if (n == NULL || n->stale)
+		error = -ESTALE;
+	else if (n->control)
+		error = -EPERM;
+	else if (other != NULL)
+		error = -EEXIST;
+	else if ((error = change_may(fs, dir)) != 0)
+		;
+	else if ((c = change_new(fs, ROOM_LINK, dir, name)) == NULL)
+		error = -errno;
+	else if ((c->ops[0].to = tree_path(fs->tree, n, NULL)) == NULL)
+		error = -errno;
+	else {
+		c->node = ino;
+		node_hold(n);
+	}
 	tree_unlock(fs->tree);
-	if (control)
-		fuse_reply_err(req, EPERM);
+	if (error == 0 && (error = change_do(c, &w)) == 0 &&
+	    (error = fs_find_child(fs, &w, parent, name, &n)) == 0 &&
+	    n == NULL) {
+		tree_unlock(fs->tree);
+		error = -ENOENT;
+	}
+out:
+	fs_wait_end(req, &w);
+	if (error != 0)
+		fuse_reply_err(req, -error);
 	else
-		refuse(req, name);
+		fs_reply_node(fs, req, tree_get(fs->tree, parent), n);
+	if (c != NULL)
+		job_put(&c->job);
+}
+
+int
+fs_change_create(struct fs *fs, struct wait *w, struct node *dir,
+    const char *name, mode_t mode)
+{
+	struct op *c;
+	int error;
+
+	if ((c = change_new(fs, ROOM_CREATE, dir, name)) == NULL) {
+		error = -errno;
+		tree_unlock(fs->tree);
+		return error;
+	}
+	c->ops[0].mode = mode;
+	tree_unlock(fs->tree);
+	error = change_do(c, w);
+	job_put(&c->job);
+	return error;
+}
+
+int
+fs_change_attr(struct fs *fs, struct wait *w, struct node *n,
+    const struct room_setattr *attr)
+{
+	struct op *c;
+	int error = 0;
+
+	if ((c = change_new(fs, ROOM_SETATTR, NULL, NULL)) == NULL)
+		error = -ENOMEM;
+	else if ((c->ops[0].path = fs_path_of(fs, n)) == NULL)
+		error = -errno;
+	else {
+		c->node = n->id;
+		node_hold(n);
+		c->ops[0].attr = *attr;
+		c->ops[0].mode = n->attr.mode; /* its type */
+	}
+	tree_unlock(fs->tree);
+	if (error == 0)
+		error = change_do(c, w);
+	if (c != NULL)
+		job_put(&c->job);
+	return error;
+}
+
+void
+fs_remove_hidden(struct fs *fs, char *path)
+{
+	struct op *c;
+
+	tree_lock(fs->tree);
+	c = change_new(fs, ROOM_UNLINK, NULL, NULL);
+	tree_unlock(fs->tree);
+	if (c == NULL) {
+		free(path);
+		return;
+	}
+	c->ops[0].path = path;
+	job_start(&c->job);
+	job_put(&c->job);
 }

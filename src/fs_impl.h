@@ -14,7 +14,9 @@
 
 /* What the files fs_*.c share; nobody else includes this. */
 
+struct content;
 struct control;
+struct send;
 
 struct fs {
 	struct fuse_session *session;
@@ -24,6 +26,8 @@ struct fs {
 	struct store *store;
 	struct notify *notify;
 	struct control *control;
+	struct pool *pool;
+	TAILQ_HEAD(, send) sends; /* under way; under the tree's lock */
 	bool mounted;
 	uint64_t root_dev;
 };
@@ -36,6 +40,9 @@ struct fs *fs_of(fuse_req_t);
 
 /* The kernel's view of attributes. */
 void fs_fill_stat(struct fs *, const struct node *, struct stat *);
+
+/* A symlink's text as the mount shows it; malloc'ed.  Tree locked. */
+char *fs_link_text(struct fs *, const struct node *);
 
 /* Reply with a node: counts it as known to the kernel.  Lock held; drops it. */
 void fs_reply_node(struct fs *, fuse_req_t, struct node *dir, struct node *);
@@ -63,6 +70,38 @@ bool fs_is_control_name(struct fs *, const char *name, bool *json);
 /* Is the control file shown in this directory's listing? Lock held. */
 bool fs_lists_control(struct fs *, struct node *dir);
 
+/* The VM's path of a file, also of an open one that lost its name; malloc'ed,
+ * NULL with errno.  Tree locked. */
+char *fs_path_of(struct fs *, struct node *);
+int64_t fs_now_ns(void);
+
+/* Where the changes of a regular file go; made when needed.  Tree locked. */
+int fs_content(struct fs *, struct node *, struct content **);
+/* The content changed.  Tree locked. */
+void fs_mark_local(struct node *);
+/* Send a file's changes, and wait until the VM has them.  Tree unlocked. */
+int fs_send(struct fs *, struct wait *, uint64_t id);
+/* The same without waiting.  Tree locked. */
+void fs_send_later(struct fs *, struct node *);
+bool fs_is_sending(struct fs *, struct node *); /* tree locked */
+/* A file that the VM never heard of loses its name.  Tree locked. */
+void fs_forget_new(struct fs *, struct node *, struct node *dir,
+    const char *name);
+/* Send all there is; what can't be sent goes to the recovery folder. */
+void fs_send_all(struct fs *);
+/* Put a file's unsent bytes where the user finds them, and say where. */
+void fs_recover(struct fs *, uint64_t id, int error);
+/* Find what a mount that was killed had not sent. */
+void fs_recover_old(struct fs *);
+
+/* Changes by one command; tree locked, they unlock it. */
+int fs_change_create(struct fs *, struct wait *, struct node *dir,
+    const char *name, mode_t);
+int fs_change_attr(struct fs *, struct wait *, struct node *,
+    const struct room_setattr *);
+/* An open file without a name is closed: its hidden name goes.  Owns path. */
+void fs_remove_hidden(struct fs *, char *path);
+
 /* Check everything that is in use anew, and tell the kernel. */
 void fs_check_all(struct fs *);
 
@@ -70,6 +109,7 @@ void fs_check_all(struct fs *);
 void fs_init(void *, struct fuse_conn_info *);
 void fs_lookup(fuse_req_t, fuse_ino_t, const char *);
 void fs_forget(fuse_req_t, fuse_ino_t, uint64_t);
+void fs_forget_one(struct fs *, fuse_ino_t, uint64_t count);
 void fs_forget_multi(fuse_req_t, size_t, struct fuse_forget_data *);
 void fs_readlink(fuse_req_t, fuse_ino_t);
 void fs_getattr(fuse_req_t, fuse_ino_t, struct fuse_file_info *);
@@ -88,6 +128,8 @@ void fs_write(fuse_req_t, fuse_ino_t, const char *, size_t, off_t,
 void fs_flush(fuse_req_t, fuse_ino_t, struct fuse_file_info *);
 void fs_fsync(fuse_req_t, fuse_ino_t, int, struct fuse_file_info *);
 void fs_release(fuse_req_t, fuse_ino_t, struct fuse_file_info *);
+void fs_fallocate(fuse_req_t, fuse_ino_t, int, off_t, off_t,
+    struct fuse_file_info *);
 void fs_create(
     fuse_req_t, fuse_ino_t, const char *, mode_t, struct fuse_file_info *);
 void fs_mknod(fuse_req_t, fuse_ino_t, const char *, mode_t, dev_t);

@@ -6,9 +6,11 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "content.h"
 #include "control.h"
 #include "fs_impl.h"
 #include "log.h"
+#include "thread.h"
 
 /* Each waiting program holds one: libfuse's 10 would freeze the mount. */
 #define FS_THREADS	512
@@ -36,6 +38,7 @@ static const struct fuse_lowlevel_ops fs_ops = {
     .flush = fs_flush,
     .fsync = fs_fsync,
     .release = fs_release,
+    .fallocate = fs_fallocate,
     .create = fs_create,
     .mknod = fs_mknod,
     .mkdir = fs_mkdir,
@@ -104,6 +107,21 @@ hook_replaced(void *arg)
 
 	tree_replace(fs->tree);
 	store_clear(fs->store);
+}
+
+static void
+hook_free(void *arg, struct content *c)
+{
+	(void)arg;
+	content_close(c);
+}
+
+static void
+hook_rebase(void *arg, struct node *n, const struct attr *now)
+{
+	(void)arg;
+	if (n->content != NULL && !content_is_new(n->content))
+		content_set_base(n->content, now);
 }
 
 /* Check what the kernel trusts, from `trusted` on, and wait until it knows. */
@@ -198,9 +216,12 @@ fs_free(struct fs *fs)
 	/* Waits of any kind end with it. */
 	room_shutdown(fs->room);
 	control_close(fs->control);
-	store_close(fs->store);
+	pool_close(fs->pool);
 	notify_close(fs->notify);
+	if (fs->tree != NULL)
+		tree_set_notify(fs->tree, NULL);
 	tree_close(fs->tree);
+	store_close(fs->store);
 	if (fs->session != NULL)
 		fuse_session_destroy(fs->session);
 	free(fs);
@@ -220,6 +241,7 @@ fs_mount(struct fs **out, const struct options *options, struct room *room,
 		return -ENOMEM;
 	fs->options = options;
 	fs->room = room;
+	TAILQ_INIT(&fs->sends);
 	snprintf(detail, 512, "cannot start");
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
 		files.rlim_cur = files.rlim_max;
@@ -230,9 +252,12 @@ fs_mount(struct fs **out, const struct options *options, struct room *room,
 		 &fs->tree, room_root(room), options->cache_timeout_ms)) != 0 ||
 	    (error = store_open(&fs->store, room, options->cache_dir,
 		 options->cache_size)) != 0 ||
+	    (error = pool_open(&fs->pool)) != 0 ||
 	    (error = control_open(&fs->control, room, after_run, fs)) != 0)
 		goto fail;
 	tree_hide_name(fs->tree, options->control);
+	tree_on_free(fs->tree, hook_free, fs);
+	tree_on_rebase(fs->tree, hook_rebase, fs);
 	fs->session = fuse_session_new(&args, &fs_ops, sizeof fs_ops, fs);
 	if (fs->session == NULL) {
 		error = -EINVAL;
@@ -309,8 +334,8 @@ fs_loop(struct fs *fs)
 	sigaddset(&signals.set, SIGUSR1);
 	pthread_sigmask(SIG_BLOCK, &signals.set, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	if ((error = pthread_create(&thread, NULL, signal_thread, &signals)))
-		return -error;
+	if ((error = thread_create(&thread, NULL, signal_thread, &signals)))
+		return error;
 	if (fs->options->single) {
 		error = fuse_session_loop(fs->session);
 	} else {
@@ -340,7 +365,9 @@ fs_unmount(struct fs *fs)
 {
 	if (fs == NULL)
 		return;
-	if (fs->mounted)
+	if (fs->mounted) {
 		fuse_session_unmount(fs->session);
+		fs_send_all(fs);
+	}
 	fs_free(fs);
 }

@@ -40,7 +40,7 @@ fs_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		fuse_reply_err(req, ENOENT);
 }
 
-static void
+void
 fs_forget_one(struct fs *fs, fuse_ino_t ino, uint64_t count)
 {
 	struct node *n;
@@ -68,12 +68,29 @@ fs_forget_multi(fuse_req_t req, size_t n, struct fuse_forget_data *f)
 	fuse_reply_none(req);
 }
 
+char *
+fs_link_text(struct fs *fs, const struct node *n)
+{
+	struct node *up = node_parent(n);
+	char *dir, *text;
+
+	if (!fs->options->transform_symlinks || up == NULL)
+		return strdup(n->target);
+	if (*n->target != '/' && strstr(n->target, "..") == NULL)
+		return strdup(n->target); /* stays below: the usual case */
+	if ((dir = tree_path(fs->tree, up, NULL)) == NULL)
+		return NULL;
+	text = symlink_transform(n->target, dir, room_root(fs->room));
+	free(dir);
+	return text;
+}
+
 void
 fs_readlink(fuse_req_t req, fuse_ino_t ino)
 {
 	struct fs *fs = fs_of(req);
-	char *text = NULL, *dir;
-	struct node *n, *up;
+	char *text = NULL;
+	struct node *n;
 	struct wait w;
 	int error;
 
@@ -84,18 +101,11 @@ fs_readlink(fuse_req_t req, fuse_ino_t ino)
 		fuse_reply_err(req, -error);
 		return;
 	}
-	if (!S_ISLNK(n->attr.mode)) {
+	if (!S_ISLNK(n->attr.mode))
 		error = EINVAL;
-	} else if (!fs->options->transform_symlinks ||
-	    (up = node_parent(n)) == NULL) {
-		text = strdup(n->target);
-	} else if ((dir = tree_path(fs->tree, up, NULL)) != NULL) {
-		text = symlink_transform(n->target, dir, room_root(fs->room));
-		free(dir);
-	}
-	tree_unlock(fs->tree);
-	if (error == 0 && text == NULL)
+	else if ((text = fs_link_text(fs, n)) == NULL)
 		error = ENOMEM;
+	tree_unlock(fs->tree);
 	if (error != 0)
 		fuse_reply_err(req, error);
 	else

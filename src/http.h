@@ -37,10 +37,11 @@ struct http_request {
 	size_t body_len;
 	enum http_lane lane;
 	bool anonymous;  /* without the key */
-	bool once;       /* must not be sent twice, not even by libcurl: a
-			  * fresh connection (lessons: hidden re-send) */
-	unsigned stall_ms; /* no byte either way for so long: -ETIMEDOUT.
-			    * 0 = never; runs from dispatch, not from queueing */
+	bool once; /* the body goes out once: libcurl can't send it again by
+		    * itself on a reused connection that dies (lessons, 5) */
+	bool fresh; /* on a connection of its own, which can't have died */
+	unsigned stall_ms; /* no byte either way for so long: -ETIMEDOUT;
+			    * 0: never; counts from dispatch, not queueing */
 	size_t max_body; /* a longer response.body is cut off: -EFBIG */
 	uint64_t first, last; /* "Range: bytes=first-last" when range is set */
 	bool range;
@@ -70,10 +71,10 @@ struct http_response {
 	char detail[256]; /* the cause when http_perform() fails: for the log */
 };
 
-/* Start the engine.  Call after any fork.  0 or -errno; *out is the caller's. */
+/* Start the engine.  Call after any fork.  0 or -errno; *out is the caller's.*/
 int http_open(struct http **out, const struct http_config *);
 
-/* End every transfer with -ECANCELED, wait for the callers, free.  NULL is ok.*/
+/* End all transfers with -ECANCELED, wait for the callers, free.  NULL is ok.*/
 void http_close(struct http *);
 
 /* Fail what is under way and what comes later with -ECANCELED. Any thread. */
@@ -82,11 +83,11 @@ void http_shutdown(struct http *);
 /*
  * Run one transfer.  Returns 0 when a whole answer arrived, whatever its
  * status; else -ETIMEDOUT, -ECONNREFUSED, -EHOSTUNREACH (name or route),
- * -ECONNRESET (closed, reset or cut before the end of the answer), -EKEYREJECTED
- * (TLS: certificate refused), -EPROTO (not HTTP), -EFBIG, -ENOMEM, -ECANCELED,
- * -EOPNOTSUPP (a range or a sink, and the body came compressed unasked), or
- * what the sink returned.  *res is filled in any case and is emptied with
- * http_response_free().
+ * -ECONNRESET (closed, reset or cut before the end of the answer),
+ * -EKEYREJECTED (TLS: certificate refused), -EPROTO (not HTTP), -EFBIG,
+ * -ENOMEM, -ECANCELED, -EOPNOTSUPP (a range or a sink, and the body came
+ * compressed unasked), or what the sink returned.  *res is filled in any case
+ * and is emptied with http_response_free().
  */
 int http_perform(struct http *, const struct http_request *,
     struct http_response *res);

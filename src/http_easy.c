@@ -281,13 +281,13 @@ http_easy_prepare(struct http_transfer *t, const struct http_setup *setup,
 	/*
 	 * On a connection used before, libcurl would send even a POST again
 	 * by itself (CONN_MAX_RETRIES) when it dies without an answer.
+	 * No PIPEWAIT: with libcurl 8.14 a request waited for a busy HTTP/1.1
+	 * connection until it timed out (seen in the test of the lanes).
 	 */
-	if (req->once || max_age_s == 0)
+	if (req->fresh || max_age_s == 0)
 		curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
-	else {
+	else
 		curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, (long)max_age_s);
-		curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L);
-	}
 	return error;
 }
 

@@ -270,51 +270,17 @@ parse_trailer(struct cursor *c, bool *below, int *failed)
 	return 0;
 }
 
-/*
- * Where the records end, which is a NUL and a trailer.  busybox's have no
- * NUL; GNU's begin with a letter, and the trailer with '#'.
- */
-static bool
-records_left(const struct cursor *c, char form)
-{
-	if (form == 'B')
-		return c->p < c->end;
-	return c->p < c->end && *c->p != '#';
-}
-
-/* The part of the payload that busybox's records can be in. */
-static struct cursor
-records_limit(const struct cursor *c, char form)
-{
-	struct cursor part = *c;
-	const char *p;
-
-	if (form != 'B' || part.p == part.end)
-		return part;
-	/* "#. 0\0" comes right after the last newline. */
-	p = memchr(part.p, '\0', part.end - part.p);
-	if (p == NULL) {
-		part.end = part.p;
-		return part;
-	}
-	if (*part.p == '#')
-		part.end = part.p;
-	else if ((p = memrchr(part.p, '\n', p - part.p)) != NULL)
-		part.end = p + 1;
-	return part;
-}
-
 static int
 parse_list(struct answers *a, size_t i, char form, uint64_t depth)
 {
 	struct reply *reply = &a->replies[i];
-	struct cursor part = records_limit(&a->c, form);
+	struct cursor part = cursor_records(&a->c, form);
 	struct records all = {.items = NULL};
 	struct record *p;
 	bool below;
 	int error = -EPROTO;
 
-	while (records_left(&part, form)) {
+	while (cursor_records_left(&part, form)) {
 		if (all.count == all.size) {
 			all.size = all.size == 0 ? 64 : all.size * 2;
 			p = reallocarray(all.items, all.size, sizeof(*p));
@@ -352,14 +318,14 @@ out:
 static int
 parse_stats(struct answers *a, size_t i, size_t n, char form)
 {
-	struct cursor part = records_limit(&a->c, form);
+	struct cursor part = cursor_records(&a->c, form);
 	size_t end = i + n, len;
 	struct record r;
 	const char *name;
 	bool below;
 	int failed;
 
-	for (; records_left(&part, form); i++) {
+	for (; cursor_records_left(&part, form); i++) {
 		if ((name = record_peek_name(&part, form)) == NULL)
 			return -EPROTO;
 		for (; i < end; i++) {

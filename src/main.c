@@ -36,13 +36,10 @@ complain(const char *detail)
 static int
 fail(const char *detail)
 {
-	ssize_t n;
-
 	if (parent_fd == -1)
 		complain(detail);
 	else {
-		n = write(parent_fd, detail, strlen(detail));
-		(void)n;
+		(void)write(parent_fd, detail, strlen(detail));
 		log_error("%s", detail);
 	}
 	return EXIT_FAILURE;
@@ -111,20 +108,18 @@ detach(void)
 static void
 release_parent(void)
 {
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	ssize_t n;
+	int null;
 
 	if (parent_fd == -1)
 		return;
-	if (null != -1) {
+	if ((null = open("/dev/null", O_RDWR | O_CLOEXEC)) != -1) {
 		dup2(null, STDIN_FILENO);
 		dup2(null, STDOUT_FILENO);
 		dup2(null, STDERR_FILENO);
 		close(null);
 	}
 	prctl(PR_SET_PDEATHSIG, 0);
-	n = write(parent_fd, "", 1);
-	(void)n;
+	(void)write(parent_fd, "", 1);
 	close(parent_fd);
 	parent_fd = -1;
 }
@@ -147,6 +142,7 @@ serve(struct options *o)
 	char detail[512] = "";
 	struct room *room = NULL;
 	struct fs *fs = NULL;
+	sigset_t ends;
 	int error;
 
 	error = room_open(&room, &config, detail);
@@ -155,6 +151,13 @@ serve(struct options *o)
 	o->key = NULL;
 	if (error != 0)
 		return fail(detail[0] != '\0' ? detail : strerror(-error));
+	/* Once mounted, a signal is fs_loop()'s: it would leave a dead mount.
+	 */
+	sigemptyset(&ends);
+	sigaddset(&ends, SIGHUP);
+	sigaddset(&ends, SIGINT);
+	sigaddset(&ends, SIGTERM);
+	pthread_sigmask(SIG_BLOCK, &ends, NULL);
 	if ((error = fs_mount(&fs, o, room, detail)) != 0) {
 		room_close(room);
 		return fail(detail[0] != '\0' ? detail : strerror(-error));

@@ -191,10 +191,11 @@ tree_on_free(struct tree *t, void (*f)(void *, struct content *), void *arg)
 }
 
 void
-tree_on_change(struct tree *t, void (*f)(void *, struct node *), void *arg)
+tree_on_rebase(struct tree *t,
+    void (*f)(void *, struct node *, const struct attr *), void *arg)
 {
-	t->on_change = f;
-	t->on_change_arg = arg;
+	t->on_rebase = f;
+	t->on_rebase_arg = arg;
 }
 
 void

@@ -139,6 +139,11 @@ struct node *tree_adopt_entry(
     struct tree *, struct node *dir, const struct entry *e, uint64_t checked);
 void tree_adopt_attr(
     struct tree *, struct node *, const struct attr *, uint64_t checked);
+/* The same after a change of our own: the kernel knows. */
+void tree_adopt_own(struct tree *, struct node *, const struct attr *,
+    uint64_t checked);
+/* A name appeared or went by our own doing, at this epoch. */
+void tree_touch_dir(struct tree *, struct node *dir);
 void tree_remove(struct tree *, struct dentry *);
 /* A name moves: whatever had the new name is removed.  0 or -ENOMEM. */
 int tree_rename(
@@ -151,6 +156,9 @@ int tree_link(struct tree *, struct node *, struct node *dir, const char *name);
  */
 size_t tree_stale_dirs(
     struct tree *, uint64_t used, uint64_t listed, char **paths, size_t max);
+
+/* Ids of nodes with unsent changes, at most max; takes the lock. */
+size_t tree_local_nodes(struct tree *, uint64_t *ids, size_t max);
 
 /* The VM is a new one: forget all but what the kernel holds; that is dead.
  * Takes the lock. */
@@ -166,8 +174,8 @@ size_t tree_count(struct tree *);
 /* Called, lock held, when a node with contents is freed. */
 void tree_on_free(
     struct tree *, void (*)(void *arg, struct content *), void *arg);
-/* Called, lock held, when the VM's version of a file is another one. */
-void tree_on_change(
-    struct tree *, void (*)(void *arg, struct node *), void *arg);
+/* Called, lock held, when the VM has another version under local changes. */
+void tree_on_rebase(struct tree *,
+    void (*)(void *arg, struct node *, const struct attr *), void *arg);
 
 #endif

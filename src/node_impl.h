@@ -22,8 +22,8 @@ struct tree {
 	struct notify *notify;
 	void (*on_free)(void *, struct content *);
 	void *on_free_arg;
-	void (*on_change)(void *, struct node *);
-	void *on_change_arg;
+	void (*on_rebase)(void *, struct node *, const struct attr *);
+	void *on_rebase_arg;
 };
 
 /* All with the lock held; NULL: no memory. */

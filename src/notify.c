@@ -8,6 +8,7 @@
 #include "fuse_api.h"
 #include "log.h"
 #include "notify.h"
+#include "thread.h"
 
 #include <sys/queue.h>
 
@@ -103,9 +104,9 @@ notify_open(struct notify **out, struct fuse_session *session)
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	pthread_cond_init(&n->sent, &monotonic);
 	pthread_condattr_destroy(&monotonic);
-	if ((error = pthread_create(&n->thread, NULL, notify_thread, n))) {
+	if ((error = thread_create(&n->thread, NULL, notify_thread, n))) {
 		free(n);
-		return -error;
+		return error;
 	}
 	*out = n;
 	return 0;

@@ -91,6 +91,14 @@ surely_not_run(const struct retry_case *c)
 	    (c->status >= 400 && c->status <= 499 && c->status != 408);
 }
 
+bool
+retry_may_have_run(const struct retry_case *c)
+{
+	if (c->error != 0)
+		return c->sent;
+	return !surely_not_run(c);
+}
+
 int
 retry_errno(const struct retry_case *c)
 {

@@ -36,6 +36,9 @@ int retry_delay_ms(const struct retry_case *);
  */
 unsigned retry_backoff_ms(unsigned failures, unsigned random);
 
+/* May what was sent have been done, as far as this attempt tells? */
+bool retry_may_have_run(const struct retry_case *);
+
 /*
  * The errno for the caller when there is no further attempt: -EACCES for 401
  * and 403, -EIO for other statuses and malformed answers, -ETIMEDOUT, ... ;

@@ -23,7 +23,7 @@ room_now(void)
 }
 
 void
-room_make_nonce(char nonce[17])
+room_nonce(char nonce[17])
 {
 	uint64_t bits;
 
@@ -309,7 +309,7 @@ room_first_command(struct room *r, const struct script_item *item,
 	enum script_tools tools = room_tools(r);
 	int error;
 
-	room_make_nonce(nonce);
+	room_nonce(nonce);
 	r->first_checked = room_now();
 	if (tools == SCRIPT_TOOLS_UNKNOWN)
 		command = script_compose_probe(nonce, item, n, &len);

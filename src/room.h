@@ -7,6 +7,7 @@
 
 #include "attr.h"
 #include "change.h"
+#include "interval.h"
 #include "listing.h"
 #include "wait.h"
 
@@ -67,6 +68,9 @@ void room_set_hooks(struct room *, const struct room_hooks *);
 void room_shutdown(struct room *); /* fail all waits with -ECANCELED */
 void room_close(struct room *);
 
+/* 16 random hex digits and NUL: for names of hidden files. */
+void room_nonce(char out[17]);
+
 /* Monotonic milliseconds, never 0. */
 uint64_t room_now(void);
 
@@ -107,6 +111,91 @@ int room_read(struct room *, struct wait *, const char *path,
 /* All that can be read, up to 16 MiB, of a file whose size lies. */
 int room_read_pseudo(
     struct room *, struct wait *, const char *path, void **data, size_t *len);
+
+/*
+ * Changes.  Each is one command, does no harm when it has to be sent twice,
+ * and brings back what the VM has afterwards.  The errno is the VM's own;
+ * -EREMOTEIO: nobody knows whether it was done (look again).
+ */
+enum room_op {
+	ROOM_MKDIR,   /* path, mode */
+	ROOM_RMDIR,   /* path */
+	ROOM_UNLINK,  /* path */
+	ROOM_RENAME,  /* path, to; ino: of what is renamed; noreplace */
+	ROOM_SYMLINK, /* path; to: its target */
+	ROOM_LINK,    /* path: the new name; to: the file */
+	ROOM_MKNOD,   /* path, mode with type, rdev */
+	ROOM_CREATE,  /* path, mode: a new empty file, or -EEXIST; atomic */
+	ROOM_SETATTR, /* path: what `attr` says */
+	ROOM_COPY     /* path, offset: from; to, to_offset, length */
+};
+
+#define ROOM_TIME_KEEP INT64_MIN
+#define ROOM_TIME_NOW  INT64_MAX
+
+/* Attributes to be set. */
+struct room_setattr {
+	bool set_mode, set_uid, set_gid, set_size;
+	uint32_t mode, uid, gid; /* the VM's numbers */
+	uint64_t size;
+	int64_t atime, mtime; /* ns, or ROOM_TIME_* */
+};
+
+struct room_change {
+	enum room_op op;
+	const char *path, *to;
+	uint32_t mode;
+	uint64_t rdev, ino, offset, to_offset, length;
+	bool noreplace;
+	struct room_setattr attr;
+};
+
+/* What stands there afterwards. */
+struct room_changed {
+	uint64_t checked;  /* when it was asked (room_now()) */
+	bool has_self, has_parent, has_to_parent;
+	struct attr self;      /* of path; of `to` for rename, link and copy */
+	struct attr parent;    /* of path's directory */
+	struct attr to_parent; /* of to's */
+};
+
+int room_change(struct room *, const struct room_change *,
+    struct room_changed *);
+/* Several in one command, in order; stops at the first that fails. */
+int room_change_all(struct room *, const struct room_change *, size_t n,
+    struct room_changed *);
+
+/*
+ * Bring a file's new bytes to the VM: staged and verified there before the
+ * target is touched, and verified in the target afterwards.  What fits goes
+ * with one command; else in pieces, several in flight.
+ */
+struct room_write {
+	const char *path;
+	/*
+	 * WHOLE: the file is ranges and zeros between them, size bytes.
+	 * RANGES: these bytes of the existing file; with set_size its new
+	 * length.  APPEND: the one range goes to the end, wherever it is now;
+	 * its start is where the end was known to be.
+	 */
+	enum { ROOM_WHOLE, ROOM_RANGES, ROOM_APPEND } how;
+	bool is_new;    /* WHOLE: it is to have this mode, */
+	bool exclusive; /* and must not exist */
+	uint32_t mode;
+	bool expecting; /* -ESTALE unless the version is still this one: */
+	struct validator expect;
+	bool set_size;
+	uint64_t size;
+	const struct interval *ranges;
+	size_t nranges;
+	/* Where the bytes come from: 0 or -errno. */
+	int (*read)(void *arg, uint64_t offset, void *buf, size_t len);
+	void *arg;
+	struct room_setattr attr; /* to be set with it; not set_size */
+	uint64_t changes;         /* the caller's own */
+};
+int room_write(struct room *, const struct room_write *,
+    struct room_changed *);
 
 /*
  * A user's command, in directory dir (NULL: sent exactly as it is).  Up to

@@ -38,15 +38,24 @@ struct probe_list {
 	struct probe probe;
 };
 
-/* A nonce for a command: 16 hex digits and NUL. */
-void room_make_nonce(char nonce[17]);
-
 /*
  * Run a composed command and unwrap what it prints, whatever the room does to
  * long outputs.  0 or -errno; the payload is the caller's.
  */
 int room_script(struct room *, enum api_kind, const char *command, size_t len,
     const char *nonce, size_t max, char **payload, size_t *payload_len);
+
+/*
+ * Run changes as one command; sent again, marked as a repeat, when nobody
+ * knows whether they ran.  results: n of them, each with its own errno.
+ */
+int room_send_changes(struct room *, enum api_kind, struct script_change *,
+    size_t n, struct script_result *results);
+/* Do they fit into one command? */
+bool room_changes_fit(struct room *, struct script_change *, size_t n);
+void room_take_result(const struct script_result *, bool two_paths,
+    struct room_changed *);
+int64_t room_time(int64_t ns); /* ROOM_TIME_* as SCRIPT_TIME_* */
 
 /* Take over what a probe found. */
 int room_adopt_probe(struct room *, struct probe *);

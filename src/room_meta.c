@@ -148,7 +148,7 @@ batch_send(struct batch *b)
 
 	for (i = 0; i < b->count; i++)
 		items[i] = b->items[i].script;
-	room_make_nonce(nonce);
+	room_nonce(nonce);
 	b->epoch = r->hooks.epoch(r->hooks.arg);
 	b->checked = room_now();
 	if (tools == SCRIPT_TOOLS_UNKNOWN)

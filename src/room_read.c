@@ -24,7 +24,7 @@ read_by_command(struct room *r, const char *path, const struct attr *attr,
 	size_t command_len, payload_len;
 	int error;
 
-	room_make_nonce(nonce);
+	room_nonce(nonce);
 	command = script_compose_read(
 	    room_tools(r), nonce, path, offset, len, &command_len);
 	if (command == NULL)

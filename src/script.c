@@ -7,15 +7,10 @@
 #include <string.h>
 
 #include "script.h"
+#include "script_command.h"
 #include "vm_scripts.h"
 
-/* A command being put together; text is NULL once something failed. */
-struct command {
-	char *text;
-	size_t len, size;
-};
-
-static void
+void
 command_add(struct command *c, const char *text)
 {
 	size_t n = strlen(text);
@@ -36,7 +31,14 @@ command_add(struct command *c, const char *text)
 	c->len += n;
 }
 
-static void __attribute__((format(printf, 2, 3)))
+void
+command_fail(struct command *c)
+{
+	free(c->text);
+	c->text = NULL;
+}
+
+void
 command_addf(struct command *c, const char *fmt, ...)
 {
 	char line[256];
@@ -48,14 +50,13 @@ command_addf(struct command *c, const char *fmt, ...)
 	command_add(c, line);
 }
 
-static void
+void
 command_add_quoted(struct command *c, const char *text)
 {
 	char *quoted = script_quote(text);
 
 	if (quoted == NULL) {
-		free(c->text);
-		c->text = NULL;
+		command_fail(c);
 		return;
 	}
 	command_add(c, quoted);
@@ -69,7 +70,7 @@ nonce_valid(const char *nonce)
 	    strspn(nonce, "0123456789abcdef") == strlen(nonce);
 }
 
-static void
+void
 command_start(struct command *c, const char *nonce)
 {
 	c->len = 0;
@@ -78,7 +79,7 @@ command_start(struct command *c, const char *nonce)
 	command_add(c, vm_prelude);
 }
 
-static void
+void
 command_add_tools(struct command *c, enum script_tools tools)
 {
 	if (tools == SCRIPT_TOOLS_UNKNOWN)
@@ -94,14 +95,11 @@ command_add_tools(struct command *c, enum script_tools tools)
 		command_add(c, "fi\n");
 }
 
-/* The command, or NULL when something failed or it grew too long. */
-static char *
+char *
 command_end(struct command *c, size_t *len)
 {
-	if (c->text != NULL && c->len > SCRIPT_MAX) {
-		free(c->text);
-		c->text = NULL;
-	}
+	if (c->len > SCRIPT_MAX)
+		command_fail(c);
 	*len = c->len;
 	return c->text;
 }

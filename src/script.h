@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "attr.h"
+
 /*
  * Commands for the VM: the programs of vm/ *.sh, made ready to be sent, and
  * the frame around what they print.  Pure.
@@ -63,7 +65,6 @@ char *script_compose_probe(const char *nonce, const struct script_item *,
  */
 char *script_compose_read(enum script_tools, const char *nonce,
     const char *path, uint64_t offset, uint64_t len, size_t *out_len);
-struct attr;
 int script_parse_read(const char *payload, size_t len, const char **data,
     size_t *data_len, struct attr *before, struct attr *after);
 
@@ -89,5 +90,127 @@ char *script_compose_stage(const char *command, const char *nonce, size_t *len);
 int script_parse_stage(const char *payload, uint64_t *size);
 char *script_compose_piece(const char *nonce, uint64_t offset, uint64_t len,
     int last, size_t *out_len);
+
+/*
+ * Changes.  A command of changes runs them one after another, each whatever
+ * became of those before, and answers each with an errno and what lstat says
+ * afterwards of its paths and the directories that hold them.
+ *
+ * A command whose answer was lost is composed again with the same tokens and
+ * `again` set: then the state that a successful first run leaves is success.
+ * Running one twice, or twice at the same time, does no harm.
+ */
+enum script_change_op {
+	SCRIPT_MKDIR,    /* path mode */
+	SCRIPT_RMDIR,    /* path */
+	SCRIPT_UNLINK,   /* path; -EISDIR for a directory */
+	SCRIPT_RENAME,   /* path to ino (of path, for `again`) noreplace */
+	SCRIPT_SYMLINK,  /* path to (its target) */
+	SCRIPT_LINK,     /* path to (the new name) */
+	SCRIPT_MKNOD,    /* path mode (with type: fifo, device) major minor */
+	SCRIPT_CHMOD,    /* path mode; -ENOTSUP for a symlink */
+	SCRIPT_CHOWN,    /* path uid gid; -1: keep */
+	SCRIPT_UTIMENS,  /* path atime mtime */
+	SCRIPT_TRUNCATE, /* path size */
+	SCRIPT_CREATE,   /* path how mode token: an empty file; with MAY an
+			  * existing one is left as it is */
+	SCRIPT_WRITE,    /* path how mode token data, and maybe sha256 atime
+			  * mtime uid gid: the whole contents */
+	SCRIPT_RANGES,   /* path expect size token data ranges: change them in
+			  * place, then set the size.  -ESTALE: another version
+			  * than `expect` (ino, size and mtime count) */
+	SCRIPT_SPREAD,   /* path expect size token data_len sha256 ranges: as
+			  * RANGES, with what is staged.  -EAGAIN as COMMIT */
+	SCRIPT_APPEND,   /* path size (when last seen) token data; the answer's
+			  * number says where it went */
+	SCRIPT_PIECE,    /* path token offset data: stage a part of a file, in
+			  * any order, parallel */
+	SCRIPT_COMMIT,   /* path how mode token size sha256, and maybe atime
+			  * mtime uid gid: as WRITE, with what is staged.
+			  * -EAGAIN: what is staged is not that */
+	SCRIPT_ABORT,    /* path token: remove what is staged */
+	SCRIPT_COPY,     /* path offset to to_offset size: bytes in the VM */
+	SCRIPT_CLEAN     /* path (a directory): remove what runs that ended
+			  * early left there and in the temporary directory,
+			  * once it is an hour old */
+};
+
+enum script_how {
+	SCRIPT_MUST,     /* the target exists */
+	SCRIPT_MAY,
+	SCRIPT_EXCLUSIVE /* it does not; else -EEXIST */
+};
+
+/* For atime and mtime. */
+#define SCRIPT_TIME_OMIT INT64_MIN
+#define SCRIPT_TIME_NOW	 (INT64_MIN + 1)
+
+struct script_range {
+	uint64_t offset, len; /* len bytes of `data`, one after another */
+};
+
+struct script_change {
+	enum script_change_op op;
+	int again;
+	const char *path, *to;
+	uint32_t mode;  /* final: umask applied.  WRITE, COMMIT: UINT32_MAX
+			 * keeps that of an existing file */
+	uint32_t uid, gid; /* UINT32_MAX: keep.  WRITE, COMMIT: used when
+			    * set_owner */
+	int set_owner;
+	uint32_t major, minor;
+	int64_t atime, mtime; /* ns, or as above; used by WRITE and COMMIT when
+			       * set_times */
+	int set_times;
+	uint64_t ino;
+	int noreplace;
+	enum script_how how;
+	const char *token;  /* up to 64 hex digits, new for each file sent */
+	const char *forget; /* token of an earlier CREATE, WRITE, RANGES or
+			     * APPEND that has been answered, or NULL */
+	const void *data;
+	size_t data_len;
+	const char *sha256; /* 64 hex digits; NULL: of data */
+	uint64_t size, offset, to_offset;
+	const struct attr *expect;
+	const struct script_range *ranges;
+	size_t nranges;
+};
+
+/* SHA-256 of bytes, as 64 hex digits and a NUL. */
+void script_sha256(const void *data, size_t len, char out[65]);
+
+/*
+ * malloc'ed; NULL: no memory, longer than SCRIPT_MAX, or a field that is not
+ * what it must be.  tools must be known.
+ */
+char *script_compose_changes(enum script_tools tools, const char *nonce,
+    const struct script_change *, size_t n, size_t *len);
+
+/*
+ * How many bytes of data fit into a command of this change alone, whatever
+ * they are; more when they can be compressed, which composing does.
+ */
+size_t script_data_max(enum script_tools, const struct script_change *);
+
+/* What became of a change. */
+struct script_result {
+	int error;        /* 0 or -errno */
+	int whole_seconds; /* times were set, but without their fractions */
+	int replaced;     /* written as a new inode, links are broken */
+	uint64_t number;  /* APPEND: the offset */
+	/* lstat afterwards; bit n of found: attr[n] is set, else that does
+	 * not exist.  The path, its directory, `to`, its directory. */
+	unsigned found;
+	struct attr attr[4];
+};
+#define SCRIPT_RESULT_PATH   0
+#define SCRIPT_RESULT_DIR    1
+#define SCRIPT_RESULT_TO     2
+#define SCRIPT_RESULT_TO_DIR 3
+
+/* out: n results.  0 or -EPROTO. */
+int script_parse_changes(const char *payload, size_t len,
+    const struct script_change *, size_t n, struct script_result *out);
 
 #endif

@@ -418,3 +418,32 @@ record_peek_name(const struct cursor *c, char form)
 		return NULL;
 	return copy.p;
 }
+
+bool
+cursor_records_left(const struct cursor *c, char form)
+{
+	if (form == 'B')
+		return c->p < c->end;
+	return c->p < c->end && *c->p != '#';
+}
+
+struct cursor
+cursor_records(const struct cursor *c, char form)
+{
+	struct cursor part = *c;
+	const char *p;
+
+	if (form != 'B' || part.p == part.end)
+		return part;
+	/* "#. 0\0" comes right after the last newline. */
+	p = memchr(part.p, '\0', part.end - part.p);
+	if (p == NULL) {
+		part.end = part.p;
+		return part;
+	}
+	if (*part.p == '#')
+		part.end = part.p;
+	else if ((p = memrchr(part.p, '\n', p - part.p)) != NULL)
+		part.end = p + 1;
+	return part;
+}

@@ -37,6 +37,14 @@ int record_parse(struct cursor *, char form, const char *path,
 /* Where the name begins in the next record, or NULL. */
 const char *record_peek_name(const struct cursor *, char form);
 
+/*
+ * The part of the text that records of this form can be in: what comes after
+ * them begins with '#' and ends with a NUL.  Take them off while some are
+ * left; where the part's p is then, the rest goes on.
+ */
+struct cursor cursor_records(const struct cursor *, char form);
+bool cursor_records_left(const struct cursor *, char form);
+
 /* Text up to the next NUL; both are taken.  False when there is none. */
 bool cursor_get_text(struct cursor *, const char **text, size_t *len);
 

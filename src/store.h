@@ -1,6 +1,7 @@
 #ifndef STORE_H
 #define STORE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -31,6 +32,8 @@ struct blob *store_get(struct store *, const struct validator *);
 void blob_hold(struct blob *);
 void blob_put(struct blob *); /* NULL is ok */
 const struct validator *blob_validator(const struct blob *);
+/* Are the first `size` bytes here? */
+bool blob_has(struct blob *, uint64_t size);
 
 /* Bytes of a blob, to be given back with span_free(). */
 struct span {
@@ -50,5 +53,27 @@ struct span {
 int blob_read(struct blob *, struct wait *, const char *path,
     const struct attr *, uint64_t offset, size_t len, struct span *);
 void span_free(struct span *);
+
+/*
+ * Work files, for unsent changes: they stay in the cache directory, so that a
+ * later mount finds what a killed one could not send.  Without a cache
+ * directory they are in memory; *path is "" then.  0 or -errno.
+ */
+int store_new_work(struct store *, int *fd, char **path);
+void store_remove_work(struct store *, int fd, const char *path);
+
+/* fd holds all of a version, size bytes: keep it as that (fd stays open). */
+void store_adopt(struct store *, const struct validator *, int fd,
+    uint64_t size);
+/*
+ * A version came from another by writing these intervals of fd over it; of
+ * the old one, only the first `keep` bytes are left.  Failing keeps nothing.
+ */
+struct intervals;
+void store_rebase(struct store *, const struct validator *old,
+    const struct validator *now, uint64_t keep, int fd,
+    const struct intervals *);
+/* The directory for work files of mounts that were killed; "" if none. */
+const char *store_dir(struct store *);
 
 #endif

@@ -21,7 +21,9 @@ tree_adopt_attr(
 	if (checked < n->checked)
 		return;
 	if (n->local) {
-		/* Ours counts until it is sent; only identity is news. */
+		/* Ours counts until it is sent. */
+		if (t->on_rebase != NULL)
+			t->on_rebase(t->on_rebase_arg, n, a);
 		n->attr.nlink = a->nlink;
 		n->checked = checked;
 		return;
@@ -32,12 +34,31 @@ tree_adopt_attr(
 	n->attr = *a;
 	node_index(t, n);
 	if (other && n->checked != 0) {
-		if (S_ISREG(a->mode) && t->on_change != NULL)
-			t->on_change(t->on_change_arg, n);
 		if (n->nlookup > 0 && t->notify != NULL)
 			notify_inode(t->notify, n->id);
 	}
 	n->checked = checked;
+}
+
+void
+tree_adopt_own(struct tree *t, struct node *n, const struct attr *a,
+    uint64_t checked)
+{
+	node_unlink_index(t, n);
+	n->attr = *a;
+	node_index(t, n);
+	n->checked = checked;
+	n->changed = t->epoch;
+	/* The pages are what was written. */
+	if (S_ISREG(a->mode))
+		n->pages = node_version(n);
+}
+
+void
+tree_touch_dir(struct tree *t, struct node *dir)
+{
+	dir->changed = dir->dir->changed = tree_next_epoch(t);
+	dir->dir->version++;
 }
 
 /* Does the node stand for what the VM has by this name now? */
@@ -102,16 +123,11 @@ tree_vanish(struct tree *t, struct dentry *d)
 	tree_remove(t, d);
 }
 
-/* Names of our own temporary files in the VM: ".gentilityfs-<16 hex>". */
+/* Our own hidden files in the VM (vm/piece.sh, vm/write.sh). */
 static bool
 name_is_ours(const char *name)
 {
-	static const char prefix[] = ".gentilityfs-";
-
-	if (strncmp(name, prefix, sizeof prefix - 1) != 0)
-		return false;
-	name += sizeof prefix - 1;
-	return strspn(name, "0123456789abcdef") == 16 && strlen(name) == 16;
+	return strncmp(name, ".gentilityfs-", 13) == 0;
 }
 
 void
@@ -285,4 +301,19 @@ tree_replace(struct tree *t)
 	if (t->notify != NULL)
 		notify_inode(t->notify, t->root->id);
 	tree_unlock(t);
+}
+
+size_t
+tree_local_nodes(struct tree *t, uint64_t *ids, size_t max)
+{
+	struct node *n;
+	size_t i, count = 0;
+
+	tree_lock(t);
+	for (i = 0; i < t->nids && count < max; i++)
+		for (n = t->ids[i]; n != NULL && count < max; n = n->by_id)
+			if (n->local)
+				ids[count++] = n->id;
+	tree_unlock(t);
+	return count;
 }

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "thread.h"
 #include "wait.h"
 
 /* An idle thread of the pool ends after this long without a job. */
@@ -220,7 +221,7 @@ job_start(struct job *job)
 		pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 		pthread_attr_setstacksize(&attr, 512 * 1024);
 		p->threads++;
-		if ((error = pthread_create(&thread, &attr, pool_thread, p)))
+		if ((error = thread_create(&thread, &attr, pool_thread, p)))
 			p->threads--;
 		pthread_attr_destroy(&attr);
 		/* Without any thread nobody would ever run it. */

@@ -37,11 +37,11 @@ elif h perl; then
 else
 	b() { :; }
 fi
-# glibc's and musl's words.  Only what follows the last ": " counts, since
+# glibc's and musl's words, and the shells' own for ENOENT.  Only what follows the last ": " counts, since
 # what is before may be a name.
 T() {
 	case ${1##*: } in
-	'No such file'*) e=ENOENT ;;
+	'No such file'* | *onexistent*) e=ENOENT ;;
 	'Permission d'*) e=EACCES ;;
 	'Not a dir'*) e=ENOTDIR ;;
 	'Operation not permitted'*) e=EPERM ;;
@@ -55,7 +55,8 @@ T() {
 	'File exists'*) e=EEXIST ;;
 	'Directory not empty'*) e=ENOTEMPTY ;;
 	'Is a directory'*) e=EISDIR ;;
-	*'busy'*) e=EBUSY ;;
+	'Text file busy'*) e=ETXTBSY ;;
+	*' busy'*) e=EBUSY ;;
 	'File too large'*) e=EFBIG ;;
 	'Too many links'*) e=EMLINK ;;
 	'Invalid arg'*) e=EINVAL ;;
@@ -65,29 +66,29 @@ T() {
 	esac
 }
 E() {
-	e=ENAMETOOLONG q='' r=${1#/}
-	[ ${#1} -lt 4096 ] || return
+	e=ENAMETOOLONG _q='' _r=${1#/}
+	[ ${#1} -lt 4096 ] || return 0
 	while :; do
-		c=${r%%/*}
-		[ ${#c} -lt 256 ] || return
-		q=$q/$c
-		case $r in
-		*/*) r=${r#*/} ;;
+		_c=${_r%%/*}
+		[ ${#_c} -lt 256 ] || return 0
+		_q=$_q/$_c
+		case $_r in
+		*/*) _r=${_r#*/} ;;
 		*) break ;;
 		esac
-		if [ -d "$q" ]; then
-			[ -x "$q" ] || { e=EACCES; return; }
-		elif [ -e "$q" ]; then
+		if [ -d "$_q" ]; then
+			[ -x "$_q" ] || { e=EACCES; return; }
+		elif [ -e "$_q" ]; then
 			e=ENOTDIR
 			return
 		else
-			T "$(stat -L "$q" 2>&1 >/dev/null)"
+			T "$(stat -L "$_q" 2>&1 >/dev/null)"
 			return
 		fi
 	done
 	# It may have come into being since.
 	e=ENOENT
-	m=$(stat "$1" 2>&1 >/dev/null) || T "$m"
+	_m=$(stat "$1" 2>&1 >/dev/null) || T "$_m"
 }
 P() {
 	o=$(I | z | b | tr -d '\n')

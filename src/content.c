@@ -1,0 +1,496 @@
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "content.h"
+
+struct content {
+	pthread_mutex_t lock; /* guards all below */
+	struct store *store;
+	uint64_t node;
+	int fd;     /* the work file; -1: none yet */
+	char *path; /* its name */
+	uint64_t size;
+	struct attr base;    /* the VM's version; mode 0: there is none */
+	uint64_t base_size;  /* bytes of it that still show through */
+	struct intervals written; /* of the work file */
+	struct intervals dirty;   /* written and not sent */
+	struct intervals sending;
+	bool create, exclusive;
+	bool whole;    /* nothing of the base is to stay: send it all */
+	bool resized;  /* its length has to be sent, too */
+	bool appended; /* all that is dirty was appended */
+	bool has_attr;
+	uint32_t mode;
+	struct room_setattr attr;
+	struct blob *kept; /* keeps the base's bytes from being evicted */
+	char *hidden;
+	uint64_t changes, sent; /* counts, to see changes while sending */
+};
+
+static const struct room_setattr no_attr = {
+    .atime = ROOM_TIME_KEEP, .mtime = ROOM_TIME_KEEP};
+
+int
+content_open(struct content **out, struct store *store,
+    const struct attr *base, uint64_t node)
+{
+	struct content *c;
+
+	if ((c = calloc(1, sizeof *c)) == NULL)
+		return -ENOMEM;
+	pthread_mutex_init(&c->lock, NULL);
+	c->store = store;
+	c->node = node;
+	c->fd = -1;
+	c->attr = no_attr;
+	if (base != NULL) {
+		c->base = *base;
+		c->size = c->base_size = base->size;
+	}
+	*out = c;
+	return 0;
+}
+
+/* Forget the work file: what was in it has been sent or given up. */
+static void
+content_drop_work(struct content *c)
+{
+	if (c->fd != -1)
+		store_remove_work(c->store, c->fd, c->path);
+	c->fd = -1;
+	free(c->path);
+	c->path = NULL;
+	intervals_free(&c->written);
+}
+
+void
+content_close(struct content *c)
+{
+	if (c == NULL)
+		return;
+	content_drop_work(c);
+	blob_put(c->kept);
+	free(c->hidden);
+	intervals_free(&c->dirty);
+	intervals_free(&c->sending);
+	pthread_mutex_destroy(&c->lock);
+	free(c);
+}
+
+void
+content_set_new(struct content *c, uint32_t mode, bool exclusive)
+{
+	pthread_mutex_lock(&c->lock);
+	c->create = c->whole = true;
+	c->exclusive = exclusive;
+	c->mode = mode;
+	c->changes++;
+	pthread_mutex_unlock(&c->lock);
+}
+
+/* The work file, made when first needed.  Lock held. */
+static int
+content_work(struct content *c)
+{
+	if (c->fd != -1)
+		return 0;
+	return store_new_work(c->store, &c->fd, &c->path);
+}
+
+int
+content_write(struct content *c, const void *data, size_t len,
+    uint64_t offset, bool append)
+{
+	ssize_t n;
+	int error;
+
+	if (len == 0)
+		return 0;
+	pthread_mutex_lock(&c->lock);
+	if ((error = content_work(c)) != 0)
+		goto out;
+	if (c->dirty.count == 0 && c->sending.count == 0)
+		c->appended = true;
+	/* Appending goes to where the VM's end is by then. */
+	c->appended = c->appended && append && offset == c->size;
+	n = pwrite(c->fd, data, len, offset);
+	if (n != (ssize_t)len) {
+		error = n == -1 ? -errno : -ENOSPC;
+		goto out;
+	}
+	if ((error = intervals_add(&c->written, offset, offset + len)) != 0 ||
+	    (error = intervals_add(&c->dirty, offset, offset + len)) != 0)
+		goto out;
+	if (offset + len > c->size)
+		c->size = offset + len;
+	c->changes++;
+out:
+	pthread_mutex_unlock(&c->lock);
+	return error;
+}
+
+int
+content_truncate(struct content *c, uint64_t size)
+{
+	int error = 0;
+
+	pthread_mutex_lock(&c->lock);
+	if (size == c->size && size != 0)
+		goto out;
+	if (size < c->size) {
+		if ((error = intervals_remove(&c->written, size, UINT64_MAX)) ||
+		    (error = intervals_remove(&c->dirty, size, UINT64_MAX)))
+			goto out;
+		/* What is extended later is zeros, not what was here. */
+		if (c->fd != -1 && ftruncate(c->fd, size) == -1) {
+			error = -errno;
+			goto out;
+		}
+		if (size < c->base_size)
+			c->base_size = size;
+	}
+	c->size = size;
+	c->resized = true;
+	c->appended = false;
+	if (size == 0)
+		c->whole = true;
+	c->changes++;
+out:
+	pthread_mutex_unlock(&c->lock);
+	return error;
+}
+
+static void
+setattr_merge(struct room_setattr *to, const struct room_setattr *from)
+{
+	if (from->set_mode) {
+		to->set_mode = true;
+		to->mode = from->mode;
+	}
+	if (from->set_uid) {
+		to->set_uid = true;
+		to->uid = from->uid;
+	}
+	if (from->set_gid) {
+		to->set_gid = true;
+		to->gid = from->gid;
+	}
+	if (from->atime != ROOM_TIME_KEEP)
+		to->atime = from->atime;
+	if (from->mtime != ROOM_TIME_KEEP)
+		to->mtime = from->mtime;
+}
+
+void
+content_setattr(struct content *c, const struct room_setattr *attr)
+{
+	pthread_mutex_lock(&c->lock);
+	setattr_merge(&c->attr, attr);
+	c->has_attr = true;
+	c->changes++;
+	pthread_mutex_unlock(&c->lock);
+}
+
+uint64_t
+content_size(struct content *c)
+{
+	uint64_t size;
+
+	pthread_mutex_lock(&c->lock);
+	size = c->size;
+	pthread_mutex_unlock(&c->lock);
+	return size;
+}
+
+bool
+content_is_dirty(struct content *c)
+{
+	bool dirty;
+
+	pthread_mutex_lock(&c->lock);
+	dirty = c->changes != c->sent;
+	pthread_mutex_unlock(&c->lock);
+	return dirty;
+}
+
+bool
+content_is_new(struct content *c)
+{
+	bool create;
+
+	pthread_mutex_lock(&c->lock);
+	create = c->base.mode == 0;
+	pthread_mutex_unlock(&c->lock);
+	return create;
+}
+
+bool
+content_is_written(struct content *c)
+{
+	bool written;
+
+	pthread_mutex_lock(&c->lock);
+	written = c->dirty.count > 0 || c->size > 0 || c->has_attr;
+	pthread_mutex_unlock(&c->lock);
+	return written;
+}
+
+struct attr
+content_base(struct content *c)
+{
+	struct attr base;
+
+	pthread_mutex_lock(&c->lock);
+	base = c->base;
+	pthread_mutex_unlock(&c->lock);
+	return base;
+}
+
+void
+content_set_base(struct content *c, const struct attr *base)
+{
+	pthread_mutex_lock(&c->lock);
+	c->base = *base;
+	if (c->base_size > base->size)
+		c->base_size = base->size;
+	pthread_mutex_unlock(&c->lock);
+}
+
+/* Bytes that only the base has, into buf. */
+static int
+content_read_base(struct content *c, struct wait *wait, const char *path,
+    const struct attr *base, uint64_t offset, size_t len, char *buf)
+{
+	struct validator v = attr_validator(base);
+	struct blob *blob;
+	struct span span;
+	size_t done = 0;
+	ssize_t n = 0;
+	int error;
+
+	if ((blob = store_get(c->store, &v)) == NULL)
+		return -ENOMEM;
+	error = blob_read(blob, wait, path, base, offset, len, &span);
+	blob_put(blob);
+	if (error != 0)
+		return error;
+	if (span.buf != NULL)
+		memcpy(buf, span.buf, done = span.len);
+	else
+		for (; done < span.len; done += n)
+			if ((n = pread(span.fd, buf + done, span.len - done,
+				 span.offset + done)) <= 0)
+				break;
+	span_free(&span);
+	memset(buf + done, 0, len - done);
+	return n == -1 ? -EIO : 0;
+}
+
+int
+content_read(struct content *c, struct wait *wait, const char *path,
+    uint64_t offset, size_t len, struct span *span)
+{
+	struct interval part;
+	struct attr base;
+	uint64_t at, end, stop;
+	ssize_t n;
+	int error = 0;
+
+	*span = (struct span){.fd = -1};
+	if ((span->buf = malloc(len + 1)) == NULL)
+		return -ENOMEM;
+	pthread_mutex_lock(&c->lock);
+	end = offset >= c->size	     ? offset :
+	    len < c->size - offset ? offset + len :
+				       c->size;
+	for (at = offset; at < end && error == 0; at = stop) {
+		char *buf = span->buf + (at - offset);
+
+		if (intervals_first(&c->written, at, end, &part) &&
+		    part.start == at) {
+			stop = part.end;
+			n = pread(c->fd, buf, stop - at, at);
+			if (n != (ssize_t)(stop - at))
+				error = -EIO;
+			continue;
+		}
+		stop = intervals_first(&c->written, at, end, &part) ?
+		    part.start :
+		    end;
+		if (at >= c->base_size) {
+			memset(buf, 0, stop - at);
+			continue;
+		}
+		if (stop > c->base_size)
+			stop = c->base_size;
+		base = c->base;
+		pthread_mutex_unlock(&c->lock);
+		error = content_read_base(c, wait, path, &base, at, stop - at,
+		    buf);
+		pthread_mutex_lock(&c->lock);
+	}
+	pthread_mutex_unlock(&c->lock);
+	span->len = end - offset;
+	if (error != 0)
+		span_free(span);
+	return error;
+}
+
+static int
+content_read_work(void *arg, uint64_t offset, void *buf, size_t len)
+{
+	struct content *c = arg;
+	ssize_t n;
+	int error = 0;
+
+	pthread_mutex_lock(&c->lock);
+	n = pread(c->fd, buf, len, offset);
+	if (n == -1)
+		error = -errno;
+	else /* truncated meanwhile: the next sending says so */
+		memset((char *)buf + n, 0, len - n);
+	pthread_mutex_unlock(&c->lock);
+	return error;
+}
+
+void
+content_begin_send(struct content *c, struct room_write *w)
+{
+	pthread_mutex_lock(&c->lock);
+	*w = (struct room_write){
+	    .how = c->whole	    ? ROOM_WHOLE :
+		c->appended && !c->resized && c->dirty.count == 1 ?
+				      ROOM_APPEND :
+				      ROOM_RANGES,
+	    .is_new = c->create,
+	    .exclusive = c->exclusive,
+	    .mode = c->mode,
+	    .expecting = !c->whole && !c->appended,
+	    .expect = attr_validator(&c->base),
+	    .set_size = c->resized || c->whole,
+	    .size = c->size,
+	    .read = content_read_work,
+	    .arg = c,
+	    .attr = c->attr,
+	};
+	intervals_free(&c->sending);
+	c->sending = c->dirty;
+	c->dirty = (struct intervals){0};
+	w->ranges = c->sending.v;
+	w->nranges = c->sending.count;
+	w->changes = c->changes;
+	c->attr = no_attr;
+	c->has_attr = c->whole = c->resized = false;
+	pthread_mutex_unlock(&c->lock);
+}
+
+/* It did not arrive: what was taken is to be sent again. */
+static void
+content_unsend(struct content *c, const struct room_write *w)
+{
+	struct room_setattr attr = w->attr;
+	size_t i;
+
+	c->whole = c->whole || w->how == ROOM_WHOLE;
+	c->resized = c->resized || (w->set_size && w->how != ROOM_WHOLE);
+	c->appended = c->appended && w->how == ROOM_APPEND;
+	setattr_merge(&attr, &c->attr);
+	c->attr = attr;
+	c->has_attr = true;
+	for (i = 0; i < c->sending.count; i++)
+		if (c->sending.v[i].start < c->size)
+			intervals_add(&c->dirty, c->sending.v[i].start,
+			    c->sending.v[i].end < c->size ?
+				c->sending.v[i].end :
+				c->size);
+	intervals_free(&c->sending);
+}
+
+bool
+content_end_send(struct content *c, struct room_write *w, int error,
+    const struct room_changed *now)
+{
+	struct validator old, fresh;
+	bool more;
+
+	pthread_mutex_lock(&c->lock);
+	if (error != 0) {
+		content_unsend(c, w);
+		pthread_mutex_unlock(&c->lock);
+		return true;
+	}
+	more = c->changes != w->changes;
+	c->sent = w->changes;
+	c->create = c->exclusive = false;
+	old = attr_validator(&c->base);
+	fresh = attr_validator(&now->self);
+	/* What we have is the new version's bytes: they need not come back. */
+	if (!more && now->self.size == c->size) {
+		if (w->how == ROOM_WHOLE) {
+			if (c->fd != -1 && ftruncate(c->fd, c->size) == 0)
+				store_adopt(c->store, &fresh, c->fd, c->size);
+		} else if (w->expecting || w->how == ROOM_APPEND)
+			store_rebase(c->store, &old, &fresh, c->base_size,
+			    c->fd, &c->sending);
+	}
+	c->base = now->self;
+	if (!more) {
+		c->base_size = c->size = now->self.size;
+		content_drop_work(c);
+	} else if (c->whole) {
+		c->base_size = 0; /* emptied again meanwhile */
+	} else if (c->base_size > now->self.size || w->how == ROOM_WHOLE) {
+		/* Written bytes are over the new base as over the old. */
+		c->base_size = now->self.size < c->size ? now->self.size :
+							  c->size;
+	}
+	intervals_free(&c->sending);
+	pthread_mutex_unlock(&c->lock);
+	return more;
+}
+
+const char *
+content_work_path(struct content *c)
+{
+	return c->path == NULL ? "" : c->path;
+}
+
+bool
+content_keep(struct content *c)
+{
+	struct validator v;
+	struct blob *blob;
+	bool all;
+
+	pthread_mutex_lock(&c->lock);
+	all = c->base_size == 0 || c->kept != NULL;
+	v = attr_validator(&c->base);
+	if (!all && (blob = store_get(c->store, &v)) != NULL) {
+		if ((all = blob_has(blob, c->base_size)))
+			c->kept = blob;
+		else
+			blob_put(blob);
+	}
+	pthread_mutex_unlock(&c->lock);
+	return all;
+}
+
+void
+content_set_hidden(struct content *c, const char *path)
+{
+	pthread_mutex_lock(&c->lock);
+	free(c->hidden);
+	c->hidden = strdup(path);
+	pthread_mutex_unlock(&c->lock);
+}
+
+/* Set once, while the file loses its name: no lock needed to read it. */
+const char *
+content_hidden(struct content *c)
+{
+	return c->hidden;
+}

@@ -1,0 +1,568 @@
+#include <sys/stat.h>
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <sha2.h>
+#include <zlib.h>
+
+#include "base64.h"
+#include "listing.h"
+#include "script.h"
+#include "script_command.h"
+#include "script_record.h"
+#include "vm_scripts.h"
+
+/* The files of vm/ that a change needs besides change.sh. */
+enum { NEEDS_NAME = 1, NEEDS_ATTR = 2, NEEDS_WRITE = 4, NEEDS_RANGE = 8,
+	NEEDS_PIECE = 16 };
+
+static const struct {
+	const char *function;
+	unsigned needs;
+	bool to, token;
+} ops[] = {[SCRIPT_MKDIR] = {"Md", NEEDS_NAME, false, false},
+    [SCRIPT_RMDIR] = {"Rd", NEEDS_NAME, false, false},
+    [SCRIPT_UNLINK] = {"Ul", NEEDS_NAME, false, false},
+    [SCRIPT_RENAME] = {"Mv", NEEDS_NAME, true, false},
+    [SCRIPT_SYMLINK] = {"Sl", NEEDS_NAME, true, false},
+    [SCRIPT_LINK] = {"Ln", NEEDS_NAME, true, false},
+    [SCRIPT_MKNOD] = {"Nd", NEEDS_NAME, false, false},
+    [SCRIPT_CHMOD] = {"Cm", NEEDS_ATTR, false, false},
+    [SCRIPT_CHOWN] = {"Co", NEEDS_ATTR, false, false},
+    [SCRIPT_UTIMENS] = {"Ut", NEEDS_ATTR, false, false},
+    [SCRIPT_TRUNCATE] = {"Tr", NEEDS_ATTR, false, false},
+    [SCRIPT_CREATE] = {"Cr", NEEDS_WRITE, false, true},
+    [SCRIPT_WRITE] = {"Wr", NEEDS_WRITE, false, true},
+    [SCRIPT_RANGES] = {"Rg", NEEDS_WRITE | NEEDS_RANGE | NEEDS_ATTR, false,
+	true},
+    [SCRIPT_SPREAD] = {"Sp", NEEDS_WRITE | NEEDS_RANGE | NEEDS_ATTR, false,
+	true},
+    [SCRIPT_APPEND] = {"Ap", NEEDS_WRITE | NEEDS_RANGE, false, true},
+    [SCRIPT_PIECE] = {"Pc", NEEDS_PIECE, false, true},
+    [SCRIPT_COMMIT] = {"Ct", NEEDS_WRITE, false, true},
+    [SCRIPT_ABORT] = {"Ab", NEEDS_PIECE, false, true},
+    [SCRIPT_COPY] = {"Cp", NEEDS_WRITE | NEEDS_RANGE, true, false},
+    [SCRIPT_CLEAN] = {"Cl", NEEDS_WRITE, false, false}};
+
+void
+script_sha256(const void *data, size_t len, char out[65])
+{
+	SHA2_CTX ctx;
+
+	SHA256Init(&ctx);
+	SHA256Update(&ctx, data, len);
+	SHA256End(&ctx, out);
+}
+
+static bool
+is_hex(const char *text, size_t min, size_t max)
+{
+	size_t len;
+
+	if (text == NULL)
+		return false;
+	len = strlen(text);
+	return len >= min && len <= max &&
+	    strspn(text, "0123456789abcdef") == len;
+}
+
+static unsigned
+change_needs(const struct script_change *ch)
+{
+	unsigned needs = ops[ch->op].needs;
+
+	if ((ch->op == SCRIPT_WRITE || ch->op == SCRIPT_COMMIT) &&
+	    ch->set_times)
+		needs |= NEEDS_ATTR;
+	if (ch->forget != NULL)
+		needs |= NEEDS_WRITE;
+	if (needs & NEEDS_WRITE)
+		needs |= NEEDS_PIECE;
+	return needs;
+}
+
+static bool
+change_valid(const struct script_change *ch)
+{
+	size_t i;
+	uint64_t total = 0;
+
+	if ((size_t)ch->op >= sizeof(ops) / sizeof(ops[0]) ||
+	    ch->path == NULL || ch->path[0] != '/' ||
+	    (ops[ch->op].to && ch->to == NULL) ||
+	    (ops[ch->op].token && !is_hex(ch->token, 8, 64)) ||
+	    (ch->forget != NULL && !is_hex(ch->forget, 8, 64)) ||
+	    (ch->sha256 != NULL && !is_hex(ch->sha256, 64, 64)) ||
+	    ((ch->op == SCRIPT_COMMIT || ch->op == SCRIPT_SPREAD) &&
+		ch->sha256 == NULL))
+		return false;
+	if (ch->op != SCRIPT_RANGES && ch->op != SCRIPT_SPREAD)
+		return true;
+	for (i = 0; i < ch->nranges; i++)
+		if (ch->ranges[i].len > ch->data_len - total)
+			return false;
+		else
+			total += ch->ranges[i].len;
+	return total == ch->data_len && ch->expect != NULL;
+}
+
+/* gzip if it gets smaller: malloc'ed, or NULL. */
+static unsigned char *
+compress_data(const void *data, size_t len, size_t *out_len)
+{
+	z_stream z = {.next_in = (unsigned char *)(uintptr_t)data,
+	    .avail_in = len};
+	unsigned char *out = NULL;
+
+	/* gzip's header and trailer are longer than what it saves here. */
+	if (len < 64 || len > UINT_MAX || (out = malloc(len)) == NULL)
+		return NULL;
+	if (deflateInit2(&z, 9, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) !=
+	    Z_OK)
+		goto fail;
+	z.next_out = out;
+	z.avail_out = len - 1;
+	if (deflate(&z, Z_FINISH) != Z_STREAM_END) {
+		deflateEnd(&z);
+		goto fail;
+	}
+	*out_len = len - 1 - z.avail_out;
+	deflateEnd(&z);
+	return out;
+fail:
+	free(out);
+	return NULL;
+}
+
+/* " SIZE SUM" */
+static void
+add_sum(struct command *c, const struct script_change *ch)
+{
+	char sum[65];
+
+	if (ch->sha256 == NULL)
+		script_sha256(ch->data, ch->data_len, sum);
+	command_addf(c, " %" PRIu64 " %s",
+	    ch->op == SCRIPT_COMMIT ? ch->size : ch->data_len,
+	    ch->sha256 == NULL ? sum : ch->sha256);
+}
+
+/* " FORM DATA" */
+static void
+add_data(struct command *c, const struct script_change *ch)
+{
+	unsigned char *packed = NULL;
+	char *text = NULL;
+	size_t len;
+
+	packed = compress_data(ch->data, ch->data_len, &len);
+	text = packed != NULL ? base64_encode(packed, len, &len)
+			      : base64_encode(ch->data, ch->data_len, &len);
+	if (text == NULL) {
+		command_fail(c);
+		goto out;
+	}
+	command_add(c, packed != NULL ? " z '" : " r '");
+	command_add(c, text);
+	command_add(c, "'");
+out:
+	free(packed);
+	free(text);
+}
+
+/* Seconds rounded down, and the nanoseconds. */
+static int64_t
+time_split(int64_t ns, long *fraction)
+{
+	int64_t sec = ns / 1000000000;
+
+	*fraction = ns % 1000000000;
+	if (*fraction < 0) {
+		*fraction += 1000000000;
+		sec--;
+	}
+	return sec;
+}
+
+/* As touch -d @ wants it: -1.5 is one and a half seconds before 1970. */
+static void
+add_time(struct command *c, int64_t ns)
+{
+	uint64_t n = ns < 0 ? -(uint64_t)ns : (uint64_t)ns;
+
+	if (ns == SCRIPT_TIME_OMIT)
+		command_add(c, " omit");
+	else if (ns == SCRIPT_TIME_NOW)
+		command_add(c, " now");
+	else
+		command_addf(c, " %s%" PRIu64 ".%09" PRIu64, ns < 0 ? "-" : "",
+		    n / 1000000000, n % 1000000000);
+}
+
+/* " UID:GID", " UID", " :GID" */
+static void
+add_owner(struct command *c, const struct script_change *ch)
+{
+	bool uid = ch->uid != UINT32_MAX, gid = ch->gid != UINT32_MAX;
+
+	command_add(c, " ");
+	if (uid)
+		command_addf(c, "%" PRIu32, ch->uid);
+	if (gid)
+		command_addf(c, ":%" PRIu32, ch->gid);
+	if (!uid && !gid)
+		command_add(c, ":");
+}
+
+/* " ATIME MTIME OWNER" of WRITE and COMMIT. */
+static void
+add_attributes(struct command *c, const struct script_change *ch)
+{
+	add_time(c, ch->set_times ? ch->atime : SCRIPT_TIME_OMIT);
+	add_time(c, ch->set_times ? ch->mtime : SCRIPT_TIME_OMIT);
+	if (ch->set_owner &&
+	    (ch->uid != UINT32_MAX || ch->gid != UINT32_MAX))
+		add_owner(c, ch);
+	else
+		command_add(c, " ''");
+}
+
+/* " HOW MODE TOKEN" */
+static void
+add_how(struct command *c, const struct script_change *ch)
+{
+	command_addf(c, " %c ", "mcx"[ch->how]);
+	if (ch->mode == UINT32_MAX)
+		command_add(c, "''");
+	else
+		command_addf(c, "%05" PRIo32, ch->mode & 07777);
+	command_addf(c, " %s", ch->token);
+}
+
+/* " UMASK MODE": MODE only when the umask can't say all. */
+static void
+add_umask(struct command *c, uint32_t mode, uint32_t most)
+{
+	command_addf(c, " %03" PRIo32, ~mode & 0777);
+	if ((mode & 07777 & ~most) != 0)
+		command_addf(c, " %05" PRIo32, mode & 07777);
+	else
+		command_add(c, " ''");
+}
+
+/* "INO SIZE MTIME" as find -printf or stat -c print it (vm/range.sh). */
+static void
+add_expected(struct command *c, enum script_tools tools, const struct attr *a)
+{
+	long ns;
+	time_t sec = time_split(a->mtime, &ns);
+	struct tm tm;
+	char date[64];
+
+	command_addf(c, " '%" PRIu64 " %" PRIu64 " ", a->ino, a->size);
+	if (tools == SCRIPT_TOOLS_GNU)
+		command_addf(c, "%" PRId64 ".%09ld0'", (int64_t)sec, ns);
+	else if (gmtime_r(&sec, &tm) == NULL ||
+	    strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S", &tm) == 0)
+		command_fail(c);
+	else
+		command_addf(c, "%s.%09ld +0000'", date, ns);
+}
+
+static void
+add_arguments(struct command *c, enum script_tools tools,
+    const struct script_change *ch)
+{
+	size_t i;
+
+	switch (ch->op) {
+	case SCRIPT_RMDIR:
+	case SCRIPT_UNLINK:
+	case SCRIPT_SYMLINK:
+	case SCRIPT_LINK:
+	case SCRIPT_CLEAN:
+		break;
+	case SCRIPT_MKDIR:
+		/* Of the special bits mkdir(2) knows only the sticky one. */
+		add_umask(c, ch->mode & 01777, 0777);
+		break;
+	case SCRIPT_RENAME:
+		command_addf(c, " %" PRIu64 " %s", ch->ino,
+		    ch->noreplace ? "n" : "''");
+		break;
+	case SCRIPT_MKNOD:
+		add_umask(c, ch->mode & 0777, 0666);
+		if (S_ISFIFO(ch->mode))
+			command_add(c, " p '' ''");
+		else if (S_ISCHR(ch->mode) || S_ISBLK(ch->mode))
+			command_addf(c, " %c %" PRIu32 " %" PRIu32,
+			    S_ISCHR(ch->mode) ? 'c' : 'b', ch->major,
+			    ch->minor);
+		else
+			command_fail(c);
+		break;
+	case SCRIPT_CHMOD:
+		command_addf(c, " %05" PRIo32, ch->mode & 07777);
+		break;
+	case SCRIPT_CHOWN:
+		add_owner(c, ch);
+		break;
+	case SCRIPT_UTIMENS:
+		add_time(c, ch->atime);
+		add_time(c, ch->mtime);
+		break;
+	case SCRIPT_TRUNCATE:
+		command_addf(c, " %" PRIu64, ch->size);
+		break;
+	case SCRIPT_CREATE:
+		add_how(c, ch);
+		break;
+	case SCRIPT_WRITE:
+		add_how(c, ch);
+		add_sum(c, ch);
+		add_attributes(c, ch);
+		add_data(c, ch);
+		break;
+	case SCRIPT_RANGES:
+		add_expected(c, tools, ch->expect);
+		command_addf(c, " %" PRIu64 " %s", ch->size, ch->token);
+		add_sum(c, ch);
+		add_data(c, ch);
+		for (i = 0; i < ch->nranges; i++)
+			command_addf(c, " %" PRIu64 " %" PRIu64,
+			    ch->ranges[i].offset, ch->ranges[i].len);
+		break;
+	case SCRIPT_SPREAD:
+		add_expected(c, tools, ch->expect);
+		command_addf(c, " %" PRIu64 " %s %zu %s", ch->size, ch->token,
+		    ch->data_len, ch->sha256);
+		for (i = 0; i < ch->nranges; i++)
+			command_addf(c, " %" PRIu64 " %" PRIu64,
+			    ch->ranges[i].offset, ch->ranges[i].len);
+		break;
+	case SCRIPT_APPEND:
+		command_addf(c, " %" PRIu64 " %s", ch->size, ch->token);
+		add_sum(c, ch);
+		add_data(c, ch);
+		break;
+	case SCRIPT_PIECE:
+		command_addf(c, " %s %" PRIu64, ch->token, ch->offset);
+		add_sum(c, ch);
+		add_data(c, ch);
+		break;
+	case SCRIPT_COMMIT:
+		add_how(c, ch);
+		add_sum(c, ch);
+		add_attributes(c, ch);
+		break;
+	case SCRIPT_ABORT:
+		command_addf(c, " %s", ch->token);
+		break;
+	case SCRIPT_COPY:
+		command_addf(c, " %" PRIu64 " %" PRIu64 " %" PRIu64,
+		    ch->offset, ch->to_offset, ch->size);
+		break;
+	}
+}
+
+char *
+script_compose_changes(enum script_tools tools, const char *nonce,
+    const struct script_change *changes, size_t n, size_t *len)
+{
+	struct command c;
+	unsigned needs = 0;
+	size_t i;
+	int again = 0;
+
+	command_start(&c, nonce);
+	for (i = 0; i < n; i++)
+		if (change_valid(&changes[i]))
+			needs |= change_needs(&changes[i]);
+		else
+			command_fail(&c);
+	if (tools == SCRIPT_TOOLS_UNKNOWN)
+		command_fail(&c);
+	command_add_tools(&c, tools);
+	command_add(&c, vm_change);
+	if (needs & NEEDS_NAME)
+		command_add(&c, vm_name);
+	if (needs & NEEDS_ATTR)
+		command_add(&c, vm_attr);
+	if (needs & NEEDS_PIECE)
+		command_add(&c, vm_piece);
+	if (needs & NEEDS_WRITE)
+		command_add(&c, vm_write);
+	if (needs & NEEDS_RANGE)
+		command_add(&c, vm_range);
+	command_add(&c, "I() {\n:\n");
+	for (i = 0; i < n && c.text != NULL; i++) {
+		const struct script_change *ch = &changes[i];
+
+		if (ch->forget != NULL)
+			command_addf(&c, "Fg %s\n", ch->forget);
+		if (!ch->again != !again)
+			command_addf(&c, "A=%d\n", again = ch->again != 0);
+		command_addf(&c, "X %zu %s ", i, ops[ch->op].function);
+		command_add_quoted(&c, ch->path);
+		if (ops[ch->op].to) {
+			command_add(&c, " ");
+			command_add_quoted(&c, ch->to);
+		}
+		add_arguments(&c, tools, ch);
+		command_add(&c, "\n");
+	}
+	command_addf(&c, "}\nP %s\n", nonce);
+	return command_end(&c, len);
+}
+
+size_t
+script_data_max(enum script_tools tools, const struct script_change *ch)
+{
+	struct script_change empty = *ch;
+	size_t len;
+	char *text;
+
+	empty.data = "";
+	empty.data_len = 0;
+	empty.nranges = 0;
+	text = script_compose_changes(
+	    tools, "0123456789abcdef", &empty, 1, &len);
+	if (text == NULL)
+		return 0;
+	free(text);
+	/* The nonce (64 at most) stands there thrice, numbers get longer. */
+	len += 3 * 64 + 32 + ch->nranges * 42;
+	return len > SCRIPT_MAX ? 0 : (SCRIPT_MAX - len) / 4 * 3;
+}
+
+/* The directory that holds path: malloc'ed. */
+static char *
+parent_of(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash == NULL || slash == path
+	    ? strdup("/")
+	    : strndup(path, slash - path);
+}
+
+/*
+ * One record, which is of one of these four paths (NULL: there is none) and
+ * stands for all that are the same.
+ */
+static int
+parse_state(struct cursor *c, char form, char *const paths[4],
+    struct script_result *out)
+{
+	const char *name = record_peek_name(c, form), *best = NULL;
+	struct record r;
+	size_t len;
+	int i;
+
+	if (name == NULL)
+		return -EPROTO;
+	for (i = 0; i < 4; i++) {
+		if (paths[i] == NULL)
+			continue;
+		len = strlen(paths[i]);
+		if ((size_t)(c->end - name) > len + 1 &&
+		    memcmp(name, paths[i], len) == 0 &&
+		    (form == 'G' ? name[len] == '\0'
+				 : name[len] == '/' && name[len + 1] == '/') &&
+		    best == NULL)
+			best = paths[i];
+	}
+	if (best == NULL || record_parse(c, form, best, &r) != 0)
+		return -EPROTO;
+	for (i = 0; i < 4; i++) {
+		if (paths[i] == NULL || strcmp(paths[i], best) != 0)
+			continue;
+		out->attr[i] = r.attr;
+		out->found |= 1u << i;
+	}
+	return 0;
+}
+
+static int
+parse_result(struct cursor *c, const struct script_change *ch, size_t n,
+    struct script_result *out)
+{
+	bool two = ops[ch->op].to && ch->op != SCRIPT_SYMLINK;
+	char *paths[4] = {NULL, NULL, NULL, NULL};
+	struct cursor h, part;
+	const char *text, *space;
+	uint64_t number;
+	size_t len;
+	char form;
+	int error = -EPROTO, i;
+
+	*out = (struct script_result){.error = -EPROTO};
+	if (!cursor_get_text(c, &text, &len))
+		return -EPROTO;
+	/* "#N E K" */
+	h = (struct cursor){text, text + len};
+	if (!cursor_get_char(&h, '#') ||
+	    !cursor_get_number(&h, SIZE_MAX, &number) || number != n ||
+	    !cursor_get_char(&h, ' ') || h.p == h.end ||
+	    (space = memchr(h.p, ' ', h.end - h.p)) == NULL ||
+	    space + 2 != h.end)
+		return -EPROTO;
+	form = space[1];
+	if (form != 'G' && form != 'B')
+		return -EPROTO;
+	out->error = space - h.p == 2 && memcmp(h.p, "OK", 2) == 0
+	    ? 0
+	    : listing_errno(h.p, space - h.p);
+	for (i = 0; i < (two ? 4 : 2); i++) {
+		const char *path = i < 2 ? ch->path : ch->to;
+
+		paths[i] = i % 2 == 0 ? strdup(path) : parent_of(path);
+		if (paths[i] == NULL) {
+			error = -ENOMEM;
+			goto out;
+		}
+	}
+	part = cursor_records(c, form);
+	while (cursor_records_left(&part, form))
+		if ((error = parse_state(&part, form, paths, out)) != 0)
+			goto out;
+	c->p = part.p;
+	/* "#. FLAGS NUMBER" */
+	error = -EPROTO;
+	if (!cursor_get_text(c, &text, &len))
+		goto out;
+	h = (struct cursor){text, text + len};
+	if (!cursor_get_char(&h, '#') || !cursor_get_char(&h, '.') ||
+	    !cursor_get_char(&h, ' ') || !cursor_get_number(&h, 3, &number) ||
+	    !cursor_get_char(&h, ' ') ||
+	    !cursor_get_number(&h, UINT64_MAX, &out->number) || h.p != h.end)
+		goto out;
+	out->whole_seconds = number & 1;
+	out->replaced = (number & 2) != 0;
+	error = 0;
+out:
+	for (i = 0; i < 4; i++)
+		free(paths[i]);
+	return error;
+}
+
+int
+script_parse_changes(const char *payload, size_t len,
+    const struct script_change *changes, size_t n, struct script_result *out)
+{
+	struct cursor c = {payload, payload + len};
+	size_t i;
+	int error;
+
+	for (i = 0; i < n; i++)
+		if ((error = parse_result(&c, &changes[i], i, &out[i])) != 0)
+			return error;
+	return c.p == c.end ? 0 : -EPROTO;
+}

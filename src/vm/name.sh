@@ -1,0 +1,133 @@
+# shellcheck shell=sh disable=SC2034,SC2154 # variables of change.sh
+# Changes of names, for X of change.sh.  UMASK makes the new mode out of the
+# tool's default; MODE is set besides, if it is not empty.
+#	Md PATH UMASK MODE	mkdir
+#	Rd PATH			rmdir
+#	Ul PATH			unlink
+#	Mv FROM TO INO FLAG	rename; INO: of the source as the driver knows
+#				it, for repeats; FLAG n: TO must not exist
+#	Sl PATH TARGET		symlink
+#	Ln FROM TO		link
+#	Nd PATH UMASK MODE TYPE MAJOR MINOR	mknod; p without numbers: mkfifo
+Md() {
+	U=$2
+	m mkdir "$1" || ! R EEXIST || ! r "$1" || [ ! -O "$1" ] ||
+	    ! k "$1" || e=OK
+	[ "$e" != OK ] || [ -z "$3" ] || m chmod "$3" "$1"
+}
+Rd() {
+	m rmdir "$1" || ! R ENOENT || e=OK
+}
+Ul() {
+	# Without -f, so that a missing one is an error; it never asks, since
+	# standard input is no terminal.
+	if r "$1"; then
+		e=EISDIR
+	else
+		m rm "$1" || ! R ENOENT || e=OK
+	fi
+}
+Mv() {
+	q=$2 F=$(i "$1") G=$(i "$2") D=${2%/*}
+	D=${D:-/}
+	if [ "$A" = 1 ] && [ "${G#*:}" = "$3" ]; then
+		if [ "$4" = n ] && [ "$F" = "$G" ]; then
+			# Between ln and rm below.
+			m rm "$1"
+			return
+		fi
+		[ "${F#*:}" = "$3" ] || return
+	fi
+	if [ -z "$F" ]; then
+		E "$1"
+	elif [ ! -d "$D" ] || [ ! -x "$D" ] || [ ${#2} -ge 4096 ]; then
+		E "$2"
+	elif [ "${F%:*}" != "$(stat -c %d "$D/.")" ]; then
+		# mv would copy.
+		e=EXDEV
+	elif [ "$4" = n ] && [ -n "$G" ]; then
+		e=EEXIST
+	elif [ "$F" = "$G" ]; then
+		# Two names of one file: rename(2) does nothing.
+		return
+	elif r "$1"; then
+		case $2/ in
+		"$1"/*)
+			e=EINVAL
+			return ;;
+		esac
+		if [ "$4" = n ]; then
+			# GNU mv has the kernel check again.
+			m mv -nT "$1" "$2" && x "$1" && e=EEXIST
+		elif [ -z "$G" ]; then
+			m mv -fT "$1" "$2"
+		elif ! r "$2"; then
+			e=ENOTDIR
+		elif ! k "$2"; then
+			e=ENOTEMPTY
+		elif [ "$K" = G ]; then
+			m mv -fT "$1" "$2"
+		else
+			# busybox mv refuses every directory.
+			m rmdir "$2" && { m mv -fT "$1" "$2" || mkdir "$2"; }
+		fi
+	elif r "$2"; then
+		e=EISDIR
+	elif [ "$4" = n ]; then
+		# link(2) fails when the name is there, in one step.
+		if m ln -T "$1" "$2"; then
+			m rm "$1"
+			return
+		fi
+		case $e in
+		EPERM | ENOTSUP | EMLINK)
+			e=OK
+			m mv -nT "$1" "$2" && x "$1" && e=EEXIST ;;
+		esac
+	elif [ "$K" = B ] && [ -d "$2" ]; then
+		# A symlink to a directory; busybox's -T looks behind it.
+		o=$(readlink "$2" && echo x)
+		o=${o%?x}
+		m rm "$2" && { m mv -fT "$1" "$2" || ln -s -- "$o" "$2"; }
+	else
+		m mv -fT "$1" "$2"
+	fi
+}
+Sl() {
+	if x "$1"; then
+		e=EEXIST
+	else
+		m ln -sT -- "$2" "$1"
+	fi
+	# The x keeps newlines at the target's end.
+	! R EEXIST || [ ! -L "$1" ] ||
+	    [ "$(readlink "$1" && echo x)" != "$2$(printf '\nx')" ] || e=OK
+}
+Ln() {
+	q=$2
+	if r "$1"; then
+		e=EPERM
+	elif ! x "$1"; then
+		E "$1"
+	elif x "$2"; then
+		e=EEXIST
+		! R EEXIST || [ "$(i "$1")" != "$(i "$2")" ] || e=OK
+	else
+		m ln -T "$1" "$2"
+	fi
+}
+Nd() {
+	U=$2
+	if x "$1"; then
+		e=EEXIST
+	else
+		# shellcheck disable=SC2086 # no numbers for a fifo
+		m mknod "$1" "$4" $5 $6
+	fi
+	! R EEXIST || [ ! -O "$1" ] || case $4 in
+	p) [ ! -p "$1" ] ;;
+	c) [ ! -c "$1" ] ;;
+	b) [ ! -b "$1" ] ;;
+	esac || e=OK
+	[ "$e" != OK ] || [ -z "$3" ] || m chmod "$3" "$1"
+}

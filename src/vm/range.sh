@@ -1,0 +1,160 @@
+# shellcheck shell=sh disable=SC2034,SC2154 # variables of change.sh, write.sh
+# Parts of existing files, for X of change.sh; with piece.sh and write.sh.
+#	Rg PATH EXPECT NEWSIZE TOKEN SIZE SUM FORM DATA OFFSET LENGTH...
+#		change these ranges in place, then set the size; DATA is all
+#		ranges one after another, SIZE and SUM are its own.  EXPECT is
+#		"INO SIZE MTIME" of the version that is changed (yy below);
+#		when it is another by now: ESTALE, unless the result stands
+#	Sp PATH EXPECT NEWSIZE TOKEN SIZE SUM OFFSET LENGTH...
+#		the same with the staged file (piece.sh) for DATA; EAGAIN: not
+#		all of it is there
+#	Ap PATH OLDSIZE TOKEN SIZE SUM FORM DATA
+#		add to the end, whatever the size is now; the number in the
+#		answer is the offset.  OLDSIZE, for repeats: its size when the
+#		driver last looked
+#	Cp FROM TO OFFSET TO-OFFSET LENGTH
+#		copy bytes inside the VM; no more than FROM has
+yy() {
+	if [ "$K" = G ]; then
+		find "$1" -maxdepth 0 -printf '%i %s %T@'
+	else
+		stat -c '%i %s %y' "$1"
+	fi
+}
+# The target must be a file that can be written.
+Wf() {
+	if ! x "$1"; then
+		E "$1"
+	elif [ -L "$1" ]; then
+		e=ESTALE
+	elif [ -d "$1" ]; then
+		e=EISDIR
+	elif [ ! -f "$1" ]; then
+		e=EINVAL
+	else
+		W "$1"
+	fi
+	[ "$e" = OK ]
+}
+# The sum of the ranges as they are in the target.
+Rs() {
+	while [ $# -gt 1 ]; do
+		dd if="$p" bs=65536 iflag=skip_bytes,count_bytes skip="$1" \
+		    count="$2"
+		shift 2
+	done | H
+}
+# Is the result there?  Size, sum, ranges.
+Rr() {
+	[ "$(wc -c <"$p")" -eq "$1" ] || return
+	S=$2
+	shift 2
+	[ "$(Rs "$@")" = "$S" ]
+}
+# Write the ranges out of the staged file.
+Rw() {
+	_z=0
+	while [ $# -gt 1 ]; do
+		o=$(dd if="$g" of="$p" bs=65536 skip="$_z" count="$2" \
+		    iflag=skip_bytes,count_bytes seek="$1" \
+		    oflag=seek_bytes conv=notrunc 2>&1) || {
+			T "$o"
+			return
+		}
+		_z=$((_z + $2))
+		shift 2
+	done
+}
+# The staged bytes into the ranges: X, M, G, Z and S are EXPECT, NEWSIZE,
+# TOKEN, SIZE and SUM.
+Rp() {
+	_f=$(yy "$p")
+	if [ "$_f" != "$X" ] && Rr "$M" "$S" "$@"; then
+		:
+	elif [ "$_f" != "$X" ] && ! { [ "$A" = 1 ] && [ -s "$t/$G" ]; }; then
+		e=ESTALE
+	elif ! O "$Z"; then
+		e=ENOSPC
+	else
+		# From here on a repeat goes on where this one stopped.
+		N "$G" begun
+		Rw "$@"
+		[ "$e" != OK ] || [ "$(wc -c <"$p")" -eq "$M" ] ||
+		    Tr "$p" "$M"
+		[ "$e" != OK ] || Rr "$M" "$S" "$@" || e=EIO
+	fi
+}
+Rg() {
+	Wf "$1" || return
+	j "$1" "$4"
+	X=$2 M=$3 G=$4 Z=$5 S=$6
+	Y "$7" "$8" "$5" "$6" || return
+	shift 8
+	Rp "$@"
+	rm -f "$g"
+}
+Sp() {
+	Wf "$1" || return
+	j "$1" "$4"
+	X=$2 M=$3 G=$4 Z=$5 S=$6
+	V "$5" "$6" "$g" && _v=1 || _v=0
+	shift 6
+	if [ $_v = 1 ]; then
+		Rp "$@"
+	elif [ "$A" = 0 ] || ! Rr "$M" "$S" "$@"; then
+		e=EAGAIN
+	fi
+	# It is wanted again when another version was met.
+	[ "$e" != OK ] || rm -f "$g"
+}
+# Are bytes of length $2 and sum $3 in the target at $1?
+Aq() {
+	[ "$(dd if="$p" bs=65536 iflag=skip_bytes,count_bytes skip="$1" \
+	    count="$2" | H)" = "$3" ]
+}
+Ap() {
+	Wf "$1" || return
+	j "$1" "$3"
+	_f=
+	[ "$A" = 0 ] || _f=$(nn "$3")
+	case $_f in
+	*done)
+		y=${_f%done}
+		return ;;
+	esac
+	# The first run began, or could not say.
+	[ "$A" = 0 ] || [ -w "$t" ] || _f=$2
+	if [ -n "$_f" ] && Aq "$_f" "$4" "$5"; then
+		y=$_f
+		return
+	fi
+	Y "$6" "$7" "$4" "$5" || return
+	if O "$4"; then
+		y=$(wc -c <"$1")
+		N "$3" "$y"
+		o=$( { cat "$g" >>"$1"; } 2>&1) || T "$o"
+		[ "$e" != OK ] || N "$3" "${y}done"
+	else
+		e=ENOSPC
+	fi
+	rm -f "$g"
+}
+Cp() {
+	q=$2
+	if [ ! -f "$1" ] || [ -L "$1" ]; then
+		e=EINVAL
+		x "$1" || E "$1"
+		return
+	elif [ ! -r "$1" ]; then
+		e=EACCES
+		return
+	fi
+	p=$2
+	if Wf "$2"; then
+		p=$1
+		m dd if="$1" of="$2" bs=1048576 skip="$3" seek="$4" \
+		    count="$5" iflag=skip_bytes,count_bytes \
+		    oflag=seek_bytes conv=notrunc
+	fi
+	p=$1
+}

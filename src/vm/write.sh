@@ -1,0 +1,194 @@
+# shellcheck shell=sh disable=SC2034,SC2154 # variables of change.sh
+# Whole files, for X of change.sh; with piece.sh.  New bytes are first staged
+# in a hidden file (piece.sh) and checked there by length and SHA-256; only
+# then is the target touched.
+# TOKEN: 16 hex digits or so, new for each file sent, the same on a repeat.
+# HOW: x: the target must not exist; c: it may; m: it must.
+#	Cr PATH HOW MODE TOKEN	a new empty file
+#	Wr PATH HOW MODE TOKEN SIZE SUM ATIME MTIME OWNER FORM DATA
+#				the whole contents; FORM z: DATA is gzipped
+#				before base64, r: only base64.  MODE, OWNER:
+#				"" keeps an existing file's
+#	Ct PATH HOW MODE TOKEN SIZE SUM ATIME MTIME OWNER
+#				the staged file is complete: as Wr from there;
+#				EAGAIN: not all pieces are there
+#	Fg TOKEN...		forget the evidence for repeats (below); not by X
+#	Cl PATH			remove what is older than an hour, of PATH (a
+#				directory) and of the temporary directory
+# An existing target is written in place, so it keeps inode, links and mode.
+# When that fails half-way, the staged file takes its place as a whole.
+
+# The evidence: TOKEN in a directory of our own holds what a first run did, so
+# that a repeat knows its own work from somebody else's.
+t=${TMPDIR:-/tmp}/.gentilityfs-$(id -u)
+# Note $2 as evidence under token $1.
+N() {
+	[ -d "$t" ] || mkdir "$t"
+	[ -L "$t" ] || [ ! -O "$t" ] || printf %s "$2" >"$t/$1"
+}
+# Print the evidence.
+nn() { [ -L "$t" ] || [ ! -O "$t" ] || cat "$t/$1"; }
+# Are two files the same?
+Q() {
+	if h cmp; then
+		cmp -s "$1" "$2"
+	else
+		[ "$(H <"$1")" = "$(H <"$2")" ]
+	fi
+}
+# Has file $3 length $1 and sum $2?
+V() {
+	[ -f "$3" ] && [ "$(wc -c <"$3")" -eq "$1" ] && [ "$(H <"$3")" = "$2" ]
+}
+# Can the target be opened for writing?  Sets e when not.
+W() {
+	o=$( { : >>"$1"; } 2>&1) || {
+		To "$o"
+		return 1
+	}
+}
+# Form $1, data $2, size $3, sum $4: stage it.
+Y() {
+	o=$( { a "$1" "$2" >"$g"; } 2>&1)
+	V "$3" "$4" "$g" || {
+		rm -f "$g"
+		if O "$3"; then
+			To "$o"
+		else
+			e=ENOSPC
+		fi
+		return 1
+	}
+}
+# The staged file's bytes into the existing target.
+Ip() {
+	W "$1" || return
+	O $(($(wc -c <"$g") - $(stat -c %b "$1") * 512)) || {
+		e=ENOSPC
+		return
+	}
+	o=$( { cat "$g" >"$1"; } 2>&1) && Q "$g" "$1" && return
+	T "$o"
+	# Not half of it: the whole file, if it lies beside.
+	case $g in
+	"${1%/*}"/.gentilityfs-*)
+		chown "$(stat -c %u:%g "$1")" "$g"
+		chmod "$(stat -c %a "$1")" "$g" && mv -fT "$g" "$1" && {
+			e=OK
+			w=$((w | 2))
+		} ;;
+	esac
+}
+# The staged file becomes the target, which does not exist: path, how, mode,
+# token.  1: now it does exist.
+Iq() {
+	chmod "$3" "$g"
+	# So that a repeat knows this file from one of somebody else.
+	[ "$2" != x ] || N "$4" "$(i "$g")"
+	[ "$g" = "${1%/*}/.gentilityfs-$4" ] && m ln -T "$g" "$1" && return
+	x "$1" && return 1
+	# No hard links here, or the directory can't be written: then this
+	# says why.  Exclusive, too, by -C.
+	e=OK
+	o=$( (set -C; : >"$1") 2>&1) || {
+		x "$1" && return 1
+		To "$o"
+		return 0
+	}
+	[ "$2" != x ] || N "$4" "$(i "$1")"
+	chmod "$3" "$1" && cat "$g" >"$1" && Q "$g" "$1" && return
+	rm -f "$1"
+	e=ENOSPC
+	! O "$(wc -c <"$g")" || e=EIO
+}
+# Put the staged file in place: path, how, mode, token.
+In() {
+	if ! x "$1"; then
+		if [ "$2" = m ]; then
+			E "$1"
+			return
+		fi
+		Iq "$1" "$2" "${3:-00600}" "$4" && return
+		e=OK
+	fi
+	if [ "$2" = x ]; then
+		e=EEXIST
+	elif [ -L "$1" ]; then
+		e=ESTALE
+	elif [ -d "$1" ]; then
+		e=EISDIR
+	elif [ ! -f "$1" ]; then
+		e=EINVAL
+	else
+		Ip "$1"
+	fi
+}
+# Has a first run of this been successful?  Path, how, token, size, sum.
+B() {
+	[ "$A" = 1 ] && { [ "$2" != x ] ||
+	    { [ -s "$t/$3" ] && [ "$(nn "$3")" = "$(i "$1")" ]; }; } &&
+	    V "$4" "$5" "$1"
+}
+# The rest of Wr and Ct once the bytes are in place.  The owner first, since
+# that clears setuid.
+Fn() {
+	[ "$e" = OK ] || return
+	[ -z "$9" ] || m chown -h "$9" "$1" || return
+	[ -z "$3" ] || m chmod "$3" "$1" || return
+	[ "$7$8" = omitomit ] || Ut "$1" "$7" "$8"
+}
+Cr() {
+	j "$1" "$4"
+	set -- "$1" "$2" "$3" "$4" 0 \
+	    e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
+	if [ "$2" = c ] && [ -f "$1" ] && [ ! -L "$1" ]; then
+		return
+	elif B "$1" "$2" "$4" "$5" "$6"; then
+		:
+	elif o=$( { : >"$g"; } 2>&1); then
+		In "$1" "$2" "$3" "$4"
+	else
+		To "$o"
+	fi
+	rm -f "$g"
+}
+Ct() {
+	j "$1" "$4"
+	if ! B "$1" "$2" "$4" "$5" "$6"; then
+		V "$5" "$6" "$g" || {
+			e=EAGAIN
+			return
+		}
+		In "$1" "$2" "$3" "$4"
+	fi
+	# It stays for the next attempt when the target can't be written.
+	[ "$e" != OK ] || rm -f "$g"
+	Fn "$@"
+}
+Wr() {
+	j "$1" "$4"
+	if ! B "$1" "$2" "$4" "$5" "$6"; then
+		if [ "$2" = x ] && x "$1"; then
+			e=EEXIST
+		else
+			Y "${10}" "${11}" "$5" "$6" && In "$1" "$2" "$3" "$4"
+		fi
+	fi
+	rm -f "$g"
+	Fn "$@"
+}
+Fg() {
+	for _f; do
+		rm -f "$t/$_f"
+	done
+}
+Cl() {
+	[ -L "$t" ] || [ ! -O "$t" ] ||
+	    find "$t" -type f -mmin +60 -exec rm -f {} +
+	# Only files that are ours by name and owner.
+	for _f in "$1" "${TMPDIR:-/tmp}"; do
+		find "$_f" -mindepth 1 -maxdepth 1 -type f \
+		    -name '.gentilityfs-[0-9a-f][0-9a-f]*' -user "$(id -u)" \
+		    -mmin +60 -exec rm -f {} +
+	done
+}
