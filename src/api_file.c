@@ -98,11 +98,31 @@ get_file(struct api *api, const char *path, enum api_form form,
 		error = -ENOENT;
 	else if (api_job_is(&job, "instance_not_found"))
 		error = -ENODEV;
+	else if (error == -EIO && job.res.status == 413)
+		error = -EFBIG;
 	else if (error == -EIO && is_unusable(job.res.status))
 		error = -EOPNOTSUPP;
 	api_job_free(&job);
 	free(target);
 	return error;
+}
+
+/*
+ * A service may echo the path that it was asked for, which proves nothing.
+ * The plain form's echo lacks the leading slash and gives itself away; for the
+ * others a file that is there from "/" but surely not from the home tells.
+ */
+static bool
+is_absolute(struct api *api, enum api_form form)
+{
+	struct api_file file = { 0 };
+	int error;
+
+	if (form == API_FORM_PLAIN)
+		return true;
+	error = get_file(api, "/proc/version", form, &file);
+	api_file_free(&file);
+	return error == 0;
 }
 
 /* Try one form after the other until one is understood. */
@@ -113,6 +133,10 @@ find_form(struct api *api, const char *path, struct api_file *file)
 
 	for (int form = 0; form < API_FORMS; form++) {
 		error = get_file(api, path, (enum api_form)form, file);
+		if (error == 0 && !is_absolute(api, (enum api_form)form)) {
+			api_file_free(file);
+			error = -EOPNOTSUPP;
+		}
 		if (error == 0) {
 			atomic_store(&api->file_form, form);
 			atomic_store(&api->file_misses, 0);

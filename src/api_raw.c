@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "api_internal.h"
+#include "log.h"
 
 /*
  * The raw endpoint: no key, no JSON, and nothing in the answer that names the
@@ -11,6 +12,7 @@
  */
 
 enum {
+	RAW_LIMIT_MS = 1500,
 	RAW_MISSES_MAX = 3, /* files in a row without success: not used again */
 	RAW_ERROR_MAX = 1 << 20 /* bytes of an error's page */
 };
@@ -88,7 +90,9 @@ raw_get(struct api *api, const char *instance, const char *path,
 	bool whole = raw->buf == NULL;
 	struct api_job job = {
 		.kind = RETRY_SAFE,
-		.limit_ms = api->limit_ms,
+		/* There are other ways to the bytes: no long trying. */
+		.limit_ms = api->limit_ms < RAW_LIMIT_MS ? api->limit_ms :
+		    RAW_LIMIT_MS,
 		.begin = raw_begin,
 		.arg = raw,
 		.req = {
@@ -130,8 +134,7 @@ raw_get(struct api *api, const char *instance, const char *path,
 			error = -ENOENT;
 		else if (status == 416)
 			error = -EAGAIN;
-		else if (status >= 300 && status <= 499 && status != 408 &&
-		    status != 425 && status != 429)
+		else if (status >= 300 && status != 429 && status != 503)
 			error = -EOPNOTSUPP;
 	}
 	api_job_free(&job);
@@ -171,7 +174,7 @@ raw_transfer(struct api *api, const char *path, struct raw_read *raw)
 			atomic_store(&api->raw_misses, 0);
 			return 0;
 		}
-		if (works)
+		if (works && error != -EOPNOTSUPP)
 			return error == -ENOENT ? -EAGAIN : error;
 		if (error == -EAGAIN)
 			other_size = true;
@@ -184,12 +187,10 @@ raw_transfer(struct api *api, const char *path, struct raw_read *raw)
 	/* Without Range the endpoint still serves api_stream_raw(). */
 	if (raw->no_range)
 		return -EOPNOTSUPP;
-	if (atomic_fetch_add(&api->raw_misses, 1) + 1 >= RAW_MISSES_MAX) {
-		int expected = API_RAW_UNKNOWN;
-
-		atomic_compare_exchange_strong(&api->raw, &expected,
-		    API_RAW_OFF);
-	}
+	if (atomic_fetch_add(&api->raw_misses, 1) + 1 >= RAW_MISSES_MAX &&
+	    atomic_exchange(&api->raw, API_RAW_OFF) != API_RAW_OFF)
+		log_info("the raw endpoint does not work here: large files "
+		    "are read by commands");
 	return other_size ? -EAGAIN : -EOPNOTSUPP;
 }
 

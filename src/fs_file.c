@@ -12,6 +12,8 @@
 
 /* How often a file may change under a read before that is an error. */
 #define READ_TRIES 4
+/* Files up to this size are fetched when they are opened. */
+#define OPEN_FETCH ((uint64_t)1024 * 1024)
 
 struct open_file {
 	struct session *session; /* of a control file */
@@ -20,7 +22,12 @@ struct open_file {
 	size_t len;
 	pthread_mutex_t lock; /* guards data and len */
 	bool writes, append;
+	struct attr attr;  /* of the version that was last read; under lock */
+	struct blob *blob; /* of that version, kept while it is open */
 };
+
+static int read_file(struct fs *, struct wait *, fuse_ino_t,
+    struct open_file *, size_t, off_t, struct span *);
 
 static struct open_file *
 file_of(struct fuse_file_info *fi)
@@ -46,6 +53,7 @@ handle_free(struct open_file *h)
 {
 	if (h->session != NULL)
 		session_release(h->session);
+	blob_put(h->blob);
 	free(h->data);
 	pthread_mutex_destroy(&h->lock);
 	free(h);
@@ -117,10 +125,52 @@ open_undo(struct fs *fs, fuse_ino_t ino, struct open_file *h)
 	struct node *n;
 
 	tree_lock(fs->tree);
-	if ((n = tree_get(fs->tree, ino)) != NULL)
+	if ((n = tree_get(fs->tree, ino)) != NULL) {
+		n->pages = 0; /* nobody read any */
 		node_release(fs->tree, n);
+	}
 	tree_unlock(fs->tree);
 	handle_free(h);
+}
+
+/*
+ * Have a small file's bytes here before it is open, so that what is read is
+ * one version, the one whose length the kernel knows.
+ */
+static int
+open_fetch(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h)
+{
+	struct span span;
+	struct node *n;
+	uint64_t version;
+	bool told;
+	int error, tries;
+
+	for (tries = 0; tries < READ_TRIES; tries++) {
+		tree_lock(fs->tree);
+		n = tree_get(fs->tree, ino);
+		h->attr = n->attr;
+		version = node_version(n);
+		told = n->told == version;
+		tree_unlock(fs->tree);
+		if ((error = read_file(fs, w, ino, h, 1, 0, &span)) != 0)
+			return error;
+		span_free(&span);
+		tree_lock(fs->tree);
+		n = tree_get(fs->tree, ino);
+		if (node_version(n) == version) {
+			n->told = version;
+			tree_unlock(fs->tree);
+			if (!told) {
+				/* It still has the old length. */
+				notify_inode(fs->notify, ino);
+				notify_drain(fs->notify);
+			}
+			return 0;
+		}
+		tree_unlock(fs->tree);
+	}
+	return -ESTALE;
 }
 
 void
@@ -130,6 +180,7 @@ fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct open_file *h;
 	struct node *n;
 	struct wait w;
+	bool fetch = false;
 	int error;
 
 	if ((h = handle_new(fi)) == NULL) {
@@ -138,8 +189,8 @@ fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	}
 	fs_wait_begin(req, &w);
 	error = fs_find_node(fs, &w, ino, &n);
-	fs_wait_end(req, &w);
 	if (error != 0) {
+		fs_wait_end(req, &w);
 		handle_free(h);
 		fuse_reply_err(req, -error);
 		return;
@@ -149,8 +200,14 @@ fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		error = open_control(fs, req, n, h, fi);
 	} else {
 		error = open_regular(fs, n, h, fi);
+		fetch = error == 0 && !h->pseudo && !n->local && !h->writes &&
+		    n->attr.size > 0 && n->attr.size <= OPEN_FETCH &&
+		    !fi->keep_cache;
 		tree_unlock(fs->tree);
 	}
+	if (fetch)
+		error = open_fetch(fs, &w, ino, h);
+	fs_wait_end(req, &w);
 	fi->fh = (uintptr_t)h;
 	if (error != 0) {
 		open_undo(fs, ino, h);
@@ -311,13 +368,40 @@ fs_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	fuse_reply_err(req, 0);
 }
 
-/* The bytes of the file as it is now; what the cache lacks is fetched. */
-static int
-read_file(struct fs *fs, struct wait *w, fuse_ino_t ino, size_t size,
-    off_t off, struct span *span)
+/*
+ * The version to be read: the file's as it is known now, unless the kernel
+ * still goes by the length of the one that the handle has.  Held.
+ */
+static struct blob *
+read_version(struct fs *fs, struct open_file *h, struct node *n,
+    struct attr *attr)
 {
-	struct content *c = NULL;
-	struct validator v;
+	struct node then = {.attr = n->attr};
+	struct validator v = attr_validator(&n->attr);
+	struct blob *blob = NULL;
+
+	pthread_mutex_lock(&h->lock);
+	then.attr = h->attr;
+	if (h->blob != NULL && n->told == node_version(&then)) {
+		blob = h->blob;
+		*attr = h->attr;
+	} else if ((blob = store_get(fs->store, &v)) != NULL) {
+		blob_put(h->blob);
+		h->blob = blob;
+		*attr = h->attr = n->attr;
+	}
+	if (blob != NULL)
+		blob_hold(blob);
+	pthread_mutex_unlock(&h->lock);
+	return blob;
+}
+
+/* The bytes of a file; what the cache lacks is fetched. */
+static int
+read_file(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
+    size_t size, off_t off, struct span *span)
+{
+	struct content *c;
 	struct attr attr;
 	struct blob *blob;
 	struct node *n;
@@ -331,30 +415,34 @@ read_file(struct fs *fs, struct wait *w, fuse_ino_t ino, size_t size,
 			tree_unlock(fs->tree);
 			return -ESTALE;
 		}
-		attr = n->attr;
 		/* It stays while the file is open, as it is. */
+		c = NULL;
+		blob = NULL;
 		if (n->content != NULL && (n->local || LIST_EMPTY(&n->names)))
 			c = n->content;
+		else
+			blob = read_version(fs, h, n, &attr);
 		path = fs_path_of(fs, n);
 		/* Removed: what was fetched is still there. */
 		if (path == NULL && errno == ENOENT)
 			path = strdup("");
 		tree_unlock(fs->tree);
-		if (path == NULL)
-			return -ENOMEM;
-		if (c != NULL) {
+		if (path == NULL || (c == NULL && blob == NULL))
+			error = -ENOMEM;
+		else if (c != NULL)
 			error = content_read(c, w, path, off, size, span);
-		} else {
-			v = attr_validator(&attr);
-			blob = store_get(fs->store, &v);
-			error = blob == NULL ? -ENOMEM :
-					       blob_read(blob, w, path, &attr,
-						   off, size, span);
-			blob_put(blob);
-		}
-		if (error == -EAGAIN && *path != '\0')
+		else
+			error = blob_read(blob, w, path, &attr, off, size,
+			    span);
+		blob_put(blob);
+		if (error == -EAGAIN && path != NULL && *path != '\0') {
+			/* The handle's version can't be had any more. */
+			pthread_mutex_lock(&h->lock);
+			blob_put(h->blob);
+			h->blob = NULL;
+			pthread_mutex_unlock(&h->lock);
 			error = room_stat(fs->room, w, path);
-		else if (error == 0 || error != -ENOENT) {
+		} else if (error != -ENOENT) {
 			free(path);
 			return error == -EAGAIN ? -ESTALE : error;
 		}
@@ -442,7 +530,7 @@ fs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		if (!have)
 			error = read_pseudo(fs, &w, ino, h);
 	} else {
-		error = read_file(fs, &w, ino, size, off, &span);
+		error = read_file(fs, &w, ino, h, size, off, &span);
 	}
 	fs_wait_end(req, &w);
 	if (error != 0)

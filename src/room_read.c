@@ -114,7 +114,7 @@ room_read(struct room *r, struct wait *wait, const char *path,
 	 * can't: a command tells exactly, or brings the bytes.
 	 */
 	if (error == -EAGAIN || error == -EOPNOTSUPP || error == -ENOENT ||
-	    error == -EFBIG)
+	    error == -EFBIG || error == -EACCES || error == -EIO)
 		error = read_in_commands(r, path, attr, offset, len, buf, got);
 	return error;
 }

@@ -54,7 +54,7 @@ get_number(struct cursor *c, unsigned base, uint64_t max, uint64_t *out)
 			break;
 		if (digit >= base)
 			break;
-		if (n > (max - digit) / base)
+		if (digit > max || n > (max - digit) / base)
 			return false;
 		n = n * base + digit;
 	}

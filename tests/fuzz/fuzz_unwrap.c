@@ -20,14 +20,13 @@ fuzz_frame(const unsigned char *data, size_t size)
 
 	if ((text = base64_encode(data, cut, &len)) == NULL)
 		return;
-	/* The rest is noise before, if it isn't the mark itself. */
+	/* The rest is noise before, unless it has a mark. */
 	n = asprintf(&output, "%.*s\n<gfs-begin " NONCE "\n%s\n<gfs-end " NONCE
 			      " %zu>",
 	    (int)(size - cut), data + cut, text, len);
 	if (n == -1)
 		abort();
-	if (strstr(output, "<gfs-begin") == strstr(output, "<gfs-begin " NONCE) &&
-	    strncmp(output, "<gfs", 4) != 0) {
+	if (memmem(data + cut, size - cut, "<gfs-", 5) == NULL) {
 		error = script_unwrap(
 		    output, n, NONCE, 1 << 20, &payload, &out_len);
 		if (cut >= 2 && data[0] == 0x1f && data[1] == 0x8b)

@@ -10,8 +10,7 @@ import subprocess
 
 import pytest
 
-from conftest import NOBODY
-from test_scripts import HOSTILE
+from vmroom import HOSTILE, NOBODY
 
 MUST, MAY, EXCLUSIVE = 0, 1, 2
 BINARY = bytes(range(256)) * 40

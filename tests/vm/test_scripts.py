@@ -11,15 +11,8 @@ import time
 
 import pytest
 
-from conftest import NOBODY
+from vmroom import HOSTILE, NOBODY
 
-HOSTILE = [
-    b"a\nb", b"tab\there", b"-dash", b"-", b"--", b"quo'te", b'dou"ble',
-    b"back\\slash", b"gl*b?[x]", b"$(touch pwned)", b"`id`", b"\x01ctl\x7f",
-    b"inv\xff\xfe\x80", b"\x81\x82\x88\x83", b"sur\xed\xa0\x80", b"n" * 255,
-    b"trail\n", b"\n", b" lead", b"trail ", b"\xc3\xa4\xe2\x82\xac",
-    b"\r\n", b"#0 OK G 1", b"a -> b", b"' -> '", b"%s%n\\0", b"~", b"!", b"=",
-    b"inv\xff\n", b"$HOME", b"...", b"\n.", b"*"]
 FIELDS = ("mode", "nlink", "uid", "gid", "size", "blocks", "ino", "dev")
 
 
