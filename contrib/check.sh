@@ -210,7 +210,8 @@ no_reports()
 	[ -z "$found" ]
 }
 
-# sanitized NAME: the tests again, and no process may have complained
+# sanitized NAME: the tests again, and no process may have complained.  In a
+# subshell, for its environment.
 sanitized()
 {
 	local found=$out/reports-$1
@@ -221,9 +222,10 @@ sanitized()
 	export UBSAN_OPTIONS="log_path=$found/ubsan:print_stacktrace=1"
 	export TSAN_OPTIONS="log_path=$found/tsan:second_deadlock_stack=1"
 	check "unit-$1" make -C "$out/$1" check
-	run_pytest "mount-$1" "$out/$1" 900 tests/mount
+	# Slower, and beside each other.
+	export GENTILITYFS_TEST_DEADLINE=60
+	run_pytest "mount-$1" "$out/$1" 1200 tests/mount
 	check "reports-$1" no_reports "$found"
-	unset ASAN_OPTIONS UBSAN_OPTIONS TSAN_OPTIONS
 }
 
 build_sanitized()
@@ -237,8 +239,9 @@ build_sanitized()
 sanitize()
 {
 	[ -d tests/mount ] || return
-	sanitized address
-	sanitized thread
+	sanitized address &
+	sanitized thread &
+	wait
 }
 
 # Each target for some seconds; from its corpus if it has one.

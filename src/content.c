@@ -28,6 +28,7 @@ struct content {
 	struct room_setattr attr;
 	struct blob *kept; /* keeps the base's bytes from being evicted */
 	char *hidden;
+	char *name;
 	uint64_t changes, sent; /* counts, to see changes while sending */
 };
 
@@ -64,6 +65,8 @@ content_drop_work(struct content *c)
 	c->fd = -1;
 	free(c->path);
 	c->path = NULL;
+	free(c->name);
+	c->name = NULL;
 	intervals_free(&c->written);
 }
 
@@ -101,22 +104,49 @@ content_work(struct content *c)
 	return store_new_work(c->store, &c->fd, &c->path);
 }
 
+/*
+ * What was cut off and is now within the file again is zeros, and the VM has
+ * to be told so as long as it has the old bytes there.  Lock held.
+ */
+static int
+content_zero(struct content *c, uint64_t end)
+{
+	uint64_t start = c->size;
+	int error;
+
+	if (end > c->base.size)
+		end = c->base.size;
+	if (c->whole || start >= end || c->base.mode == 0)
+		return 0;
+	if ((error = content_work(c)) != 0)
+		return error;
+	if ((error = intervals_add(&c->written, start, end)) == 0)
+		error = intervals_add(&c->dirty, start, end);
+	return error;
+}
+
 int
 content_write(struct content *c, const void *data, size_t len,
-    uint64_t offset, bool append)
+    uint64_t *offset_p, bool append)
 {
+	uint64_t offset;
 	ssize_t n;
 	int error;
 
 	if (len == 0)
 		return 0;
 	pthread_mutex_lock(&c->lock);
-	if ((error = content_work(c)) != 0)
+	/* The kernel's idea of the end may be old. */
+	if (append)
+		*offset_p = c->size;
+	offset = *offset_p;
+	if ((error = content_work(c)) != 0 ||
+	    (error = content_zero(c, offset)) != 0)
 		goto out;
 	if (c->dirty.count == 0 && c->sending.count == 0)
 		c->appended = true;
 	/* Appending goes to where the VM's end is by then. */
-	c->appended = c->appended && append && offset == c->size;
+	c->appended = c->appended && append;
 	n = pwrite(c->fd, data, len, offset);
 	if (n != (ssize_t)len) {
 		error = n == -1 ? -errno : -ENOSPC;
@@ -153,6 +183,8 @@ content_truncate(struct content *c, uint64_t size)
 		if (size < c->base_size)
 			c->base_size = size;
 	}
+	if (size > c->size && (error = content_zero(c, size)) != 0)
+		goto out;
 	c->size = size;
 	c->resized = true;
 	c->appended = false;
@@ -493,4 +525,17 @@ const char *
 content_hidden(struct content *c)
 {
 	return c->hidden;
+}
+
+const char *
+content_name(struct content *c)
+{
+	return c->name == NULL ? "" : c->name;
+}
+
+void
+content_set_name(struct content *c, const char *path)
+{
+	free(c->name);
+	c->name = strdup(path);
 }

@@ -28,8 +28,9 @@ void content_close(struct content *);
 /* Of a new file: it is to be made with this mode. */
 void content_set_new(struct content *, uint32_t mode, bool exclusive);
 
-int content_write(struct content *, const void *, size_t len, uint64_t offset,
-    bool append);
+/* append: *offset becomes the end. */
+int content_write(struct content *, const void *, size_t len,
+    uint64_t *offset, bool append);
 int content_truncate(struct content *, uint64_t size);
 /* Attributes to be sent along. */
 void content_setattr(struct content *, const struct room_setattr *);
@@ -63,7 +64,10 @@ bool content_keep(struct content *);
 void content_set_hidden(struct content *, const char *path);
 const char *content_hidden(struct content *); /* NULL: none */
 
-/* Where the work file is, for the log and the recovery; "" when clean. */
+/* Where the work file is; "": nowhere.  Only while nobody sends. */
 const char *content_work_path(struct content *);
+/* The file's path when it was last known, for who lost it; "" if never. */
+const char *content_name(struct content *);
+void content_set_name(struct content *, const char *path);
 
 #endif

@@ -45,6 +45,9 @@ struct session {
 	size_t len, room;
 	off_t base; /* the file offset of text[0] */
 	bool based;
+	int refused;   /* a write was: nothing runs until it is emptied */
+	off_t written; /* where the latest write ended */
+	off_t shift;   /* the file offset at which the result begins */
 	struct result *shown; /* what reading gives, from its first read on */
 	bool ran; /* shown is this session's own */
 };
@@ -147,6 +150,11 @@ result_fail(struct result *r, int error, const char *why)
 	int n;
 
 	r->error = unknown ? -EIO : error;
+	/* The room may have said so already. */
+	if (strncmp(why, "not run: ", 9) == 0)
+		why += 9;
+	else if (strncmp(why, "not known whether it ran: ", 26) == 0)
+		why += 26;
 	if (*why == '\0')
 		why = strerror(-error);
 	n = asprintf(&r->text, "gentilityfs: %s: %s\n--- error %s, %s\n", fate,
@@ -336,8 +344,18 @@ session_write(struct session *s, const char *data, size_t len, off_t off)
 	if (!s->based)
 		s->base = off;
 	s->based = true;
-	if (off < s->base || (uint64_t)(off - s->base) + len > CONTROL_MAX) {
-		error = off < s->base ? -EINVAL : -EFBIG;
+	if (s->refused != 0) {
+		error = s->refused;
+		goto out;
+	}
+	if (off < s->base || off > s->base + (off_t)s->len)
+		error = -EINVAL; /* a hole: not what anybody means to run */
+	else if ((uint64_t)(off - s->base) + len > CONTROL_MAX)
+		error = -EFBIG;
+	if (error != 0) {
+		/* Half a script is worse than none. */
+		s->refused = error;
+		s->len = 0;
 		goto out;
 	}
 	at = off - s->base;
@@ -354,9 +372,23 @@ session_write(struct session *s, const char *data, size_t len, off_t off)
 	memcpy(s->text + at, data, len);
 	if (at + len > s->len)
 		s->len = at + len;
+	s->written = off + len;
 out:
 	pthread_mutex_unlock(&c->lock);
 	return error;
+}
+
+void
+session_truncate(struct session *s, uint64_t size)
+{
+	pthread_mutex_lock(&s->control->lock);
+	if (size < s->len)
+		s->len = size;
+	if (size == 0)
+		s->refused = 0;
+	if (s->len == 0)
+		s->based = false;
+	pthread_mutex_unlock(&s->control->lock);
 }
 
 int
@@ -376,6 +408,13 @@ session_read(struct session *s, struct wait *w, off_t off, size_t len,
 		return -ENOMEM;
 	*out_len = 0;
 	pthread_mutex_lock(&c->lock);
+	/* Who reads on where he stopped to write wants all of the answer. */
+	if (s->written != 0 && off == s->written)
+		s->shift = off;
+	else if (off < s->shift)
+		s->shift = 0;
+	s->written = 0;
+	off -= s->shift;
 	if ((r = s->shown) != NULL) {
 		text = s->json ? r->json : r->text;
 		size = s->json ? r->json_len : r->text_len;

@@ -35,6 +35,8 @@ uint64_t control_size(struct control *, bool json);
 int session_open(struct session **, struct control *, const char *dir,
     bool json, bool writable, pid_t opener);
 int session_write(struct session *, const char *data, size_t len, off_t off);
+/* Cut what was written and has not run. */
+void session_truncate(struct session *, uint64_t size);
 /* Run what was written, and read the result. malloc'ed into *out. */
 int session_read(struct session *, struct wait *, off_t off, size_t len,
     char **out, size_t *out_len);

@@ -85,10 +85,9 @@ fs_fill_entry(
 
 	*e = (struct fuse_entry_param){.ino = n->id};
 	fs_fill_stat(fs, n, &e->attr);
-	if (n->control) {
-		e->entry_timeout = 3600;
+	/* sendfile(2) goes by the length that the last lookup gave. */
+	if (n->control)
 		return;
-	}
 	if (n->checked > checked)
 		checked = n->checked;
 	e->entry_timeout = tree_trust(fs->tree, checked);
@@ -126,7 +125,7 @@ fs_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 	(void)fi;
 	fs_wait_begin(req, &w);
-	error = fs_find_node(fs, &w, ino, &n);
+	error = fs_find_node(fs, &w, ino, false, &n);
 	fs_wait_end(req, &w);
 	if (error != 0) {
 		fuse_reply_err(req, -error);
@@ -263,18 +262,20 @@ fs_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set,
 	int error;
 
 	fs_wait_begin(req, &w);
-	if ((error = fs_find_node(fs, &w, ino, &n)) != 0)
+	if ((error = fs_find_node(fs, &w, ino, false, &n)) != 0)
 		goto fail;
 	if (n->control) {
 		if ((error = setattr_control(fs, set)) != 0)
 			goto fail;
+		if (fi != NULL && set & FUSE_SET_ATTR_SIZE)
+			fs_truncate_control(fi, st->st_size);
 		goto reply;
 	}
 	a = setattr_of(fs, st, set);
 	if (set & FUSE_SET_ATTR_SIZE) {
 		error = setattr_size(fs, &w, n, st->st_size, fi != NULL);
 		if (error != 0 ||
-		    (error = fs_find_node(fs, &w, ino, &n)) != 0)
+		    (error = fs_find_node(fs, &w, ino, false, &n)) != 0)
 			goto fail;
 		/* The kernel sends the times of truncate(2), too. */
 		if (!n->local || (set & (FUSE_SET_ATTR_MTIME_NOW |
@@ -302,28 +303,61 @@ fail:
 	fuse_reply_err(req, -error);
 }
 
+/*
+ * Numbers that change all the time need not be asked for each time; and with
+ * a dead server, old ones keep df(1) from hanging.
+ */
+static int
+statfs_get(struct fs *fs, struct wait *w, fuse_ino_t ino, struct room_fs *out)
+{
+	uint64_t now = room_now(), trust = fs->options->cache_timeout_ms;
+	uint64_t dev = fs->root_dev;
+	struct node *n;
+	char *path = NULL;
+	bool known;
+	int error;
+
+	tree_lock(fs->tree);
+	if ((n = tree_get(fs->tree, ino)) != NULL && !n->control) {
+		dev = n->attr.dev;
+		path = tree_path(fs->tree, n, NULL);
+	}
+	known = fs->statfs.at != 0 && fs->statfs.dev == dev;
+	*out = fs->statfs.fs;
+	if (known && fs->statfs.at + trust > now) {
+		tree_unlock(fs->tree);
+		free(path);
+		return 0;
+	}
+	tree_unlock(fs->tree);
+	if (path == NULL && (path = strdup(room_root(fs->room))) == NULL)
+		return -ENOMEM;
+	error = room_statfs(fs->room, w, path, out);
+	free(path);
+	tree_lock(fs->tree);
+	if (error == 0) {
+		fs->statfs.dev = dev;
+		fs->statfs.at = now;
+		fs->statfs.fs = *out;
+	} else if (known && error != -EINTR) {
+		*out = fs->statfs.fs;
+		error = 0;
+	}
+	tree_unlock(fs->tree);
+	return error;
+}
+
 void
 fs_statfs(fuse_req_t req, fuse_ino_t ino)
 {
-	struct fs *fs = fs_of(req);
 	struct statvfs out = {0};
 	struct room_fs in;
-	struct node *n;
 	struct wait w;
-	char *path = NULL;
-	int error = 0;
+	int error;
 
-	tree_lock(fs->tree);
-	if ((n = tree_get(fs->tree, ino)) != NULL && !n->control)
-		path = tree_path(fs->tree, n, NULL);
-	tree_unlock(fs->tree);
-	if (path == NULL && (path = strdup(room_root(fs->room))) == NULL)
-		error = -ENOMEM;
 	fs_wait_begin(req, &w);
-	if (error == 0)
-		error = room_statfs(fs->room, &w, path, &in);
+	error = statfs_get(fs_of(req), &w, ino, &in);
 	fs_wait_end(req, &w);
-	free(path);
 	if (error != 0) {
 		fuse_reply_err(req, -error);
 		return;

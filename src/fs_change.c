@@ -122,7 +122,8 @@ change_adopt(struct op *c)
 	case ROOM_RMDIR:
 	case ROOM_UNLINK:
 		change_hide(c);
-		if ((d = tree_lookup(dir, c->name)) == NULL)
+		/* A hidden name was never in the tree. */
+		if (dir == NULL || (d = tree_lookup(dir, c->name)) == NULL)
 			break;
 		if (d->node->attr.nlink > 0)
 			d->node->attr.nlink--;
@@ -155,6 +156,9 @@ change_adopt(struct op *c)
 			tree_adopt_own(t, n, &now->self, now->checked);
 		break;
 	case ROOM_COPY:
+		if (now->has_self && (n = tree_get(t, c->node)) != NULL &&
+		    !n->local)
+			tree_adopt_own(t, n, &now->self, now->checked);
 		break;
 	}
 }
@@ -415,7 +419,7 @@ again:
 		error = -errno;
 	else
 		error = is_dir ? 0 : change_keep_open(c, n, dir);
-	if (error == 0 && c->hidden != NULL) {
+	if (error == 0 && c != NULL && c->hidden != NULL) {
 		/* "Unlink" is a rename then; adopted as an unlink. */
 		c->ops[1] = c->ops[0];
 		c->ops[0] = (struct room_change){.op = ROOM_LINK,
@@ -636,6 +640,74 @@ fs_change_attr(struct fs *fs, struct wait *w, struct node *n,
 	if (c != NULL)
 		job_put(&c->job);
 	return error;
+}
+
+/* How much there is to copy, with the tree locked; -errno. */
+static int64_t
+copy_length(struct fs *fs, struct node *from, struct node *to, uint64_t offset,
+    uint64_t len)
+{
+	if (from == NULL || to == NULL || from->stale || to->stale)
+		return -ESTALE;
+	if (from->control || to->control || !S_ISREG(from->attr.mode) ||
+	    !S_ISREG(to->attr.mode) ||
+	    room_is_pseudo(fs->room, from->attr.dev))
+		return -EOPNOTSUPP; /* the kernel copies by itself then */
+	if (offset >= from->attr.size)
+		return 0;
+	if (len > from->attr.size - offset)
+		len = from->attr.size - offset;
+	return len > INT32_MAX ? INT32_MAX : (int64_t)len;
+}
+
+void
+fs_copy_file_range(fuse_req_t req, fuse_ino_t ino, off_t off,
+    struct fuse_file_info *fi, fuse_ino_t to_ino, off_t to_off,
+    struct fuse_file_info *to_fi, size_t len, int flags)
+{
+	struct fs *fs = fs_of(req);
+	struct op *c = NULL;
+	struct node *from, *to;
+	int64_t n = 0;
+	struct wait w;
+	int error;
+
+	(void)fi;
+	(void)to_fi;
+	(void)flags;
+	fs_wait_begin(req, &w);
+	if ((error = fs_send(fs, &w, ino)) != 0 ||
+	    (error = fs_send(fs, &w, to_ino)) != 0)
+		goto out;
+	tree_lock(fs->tree);
+	from = tree_get(fs->tree, ino);
+	to = tree_get(fs->tree, to_ino);
+	if ((n = copy_length(fs, from, to, off, len)) < 0)
+		error = n;
+	else if (n > 0 && (c = change_new(fs, ROOM_COPY, NULL, NULL)) == NULL)
+		error = -ENOMEM;
+	else if (n > 0) {
+		c->ops[0].path = fs_path_of(fs, from);
+		c->ops[0].to = fs_path_of(fs, to);
+		c->ops[0].offset = off;
+		c->ops[0].to_offset = to_off;
+		c->ops[0].length = n;
+		c->node = to_ino;
+		node_hold(to);
+		if (c->ops[0].path == NULL || c->ops[0].to == NULL)
+			error = -EOPNOTSUPP;
+	}
+	tree_unlock(fs->tree);
+	if (error == 0 && c != NULL)
+		error = change_do(c, &w);
+out:
+	fs_wait_end(req, &w);
+	if (c != NULL)
+		job_put(&c->job);
+	if (error != 0)
+		fuse_reply_err(req, -error);
+	else
+		fuse_reply_write(req, n);
 }
 
 void

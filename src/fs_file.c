@@ -53,8 +53,12 @@ handle_free(struct open_file *h)
 {
 	if (h->session != NULL)
 		session_release(h->session);
+	/* The last read is over; the lock says so to thread sanitizers, which
+	 * do not know that the kernel puts requests in order. */
+	pthread_mutex_lock(&h->lock);
 	blob_put(h->blob);
 	free(h->data);
+	pthread_mutex_unlock(&h->lock);
 	pthread_mutex_destroy(&h->lock);
 	free(h);
 }
@@ -188,7 +192,7 @@ fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return;
 	}
 	fs_wait_begin(req, &w);
-	error = fs_find_node(fs, &w, ino, &n);
+	error = fs_find_node(fs, &w, ino, true, &n);
 	if (error != 0) {
 		fs_wait_end(req, &w);
 		handle_free(h);
@@ -368,9 +372,13 @@ fs_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	fuse_reply_err(req, 0);
 }
 
+/* So long may it take until the kernel knows of a new version. */
+#define READ_SETTLE_MS 500
+
 /*
  * The version to be read: the file's as it is known now, unless the kernel
- * still goes by the length of the one that the handle has.  Held.
+ * still goes by the length of the one that the handle has, or may do so since
+ * the news is on its way.  Held.
  */
 static struct blob *
 read_version(struct fs *fs, struct open_file *h, struct node *n,
@@ -382,7 +390,10 @@ read_version(struct fs *fs, struct open_file *h, struct node *n,
 
 	pthread_mutex_lock(&h->lock);
 	then.attr = h->attr;
-	if (h->blob != NULL && n->told == node_version(&then)) {
+	if (h->blob != NULL &&
+	    (n->told == node_version(&then) ||
+		(n->moved > atomic_load(&fs->settled) &&
+		    n->moved + READ_SETTLE_MS > room_now()))) {
 		blob = h->blob;
 		*attr = h->attr;
 	} else if ((blob = store_get(fs->store, &v)) != NULL) {
@@ -567,6 +578,7 @@ file_changed(struct fs *fs, fuse_ino_t ino)
 	if ((n = tree_get(fs->tree, ino)) != NULL) {
 		fs_mark_local(n);
 		n->pages = node_version(n);
+		fs_note_work(fs, n);
 	}
 	tree_unlock(fs->tree);
 }
@@ -577,18 +589,28 @@ fs_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size,
 {
 	struct open_file *h = file_of(fi);
 	struct fs *fs = fs_of(req);
+	uint64_t offset = off;
 	struct content *c;
 	int error;
 
 	if (h->session != NULL)
 		error = session_write(h->session, data, size, off);
 	else if ((error = file_content(fs, ino, &c)) == 0 &&
-	    (error = content_write(c, data, size, off, h->append)) == 0)
+	    (error = content_write(c, data, size, &offset, h->append)) == 0) {
 		file_changed(fs, ino);
+		if (offset != (uint64_t)off) /* its pages are elsewhere */
+			notify_inode(fs->notify, ino);
+	}
 	if (error != 0)
 		fuse_reply_err(req, -error);
 	else
 		fuse_reply_write(req, size);
+}
+
+void
+fs_truncate_control(struct fuse_file_info *fi, uint64_t size)
+{
+	session_truncate(file_of(fi)->session, size);
 }
 
 /*

@@ -10,6 +10,12 @@
 #define FIND_LARGE 4096
 /* What may come along with a listing from below it. */
 #define FIND_BOUND 1000
+/*
+ * With cache_timeout=0 each open asks the VM; but what a listing brought a
+ * moment ago still answers the lookups and stats that ls -l makes of it.
+ */
+#define FIND_MOMENT 1000
+
 /* How often the VM may change something while we look at it. */
 #define FIND_TRIES 5
 
@@ -61,6 +67,15 @@ fs_may(struct fs *fs, const struct attr *a, int mask)
 		if (a->gid == p->groups[i])
 			return ((bits >> 3) & mask) == (unsigned)mask;
 	return (bits & mask) == (unsigned)mask;
+}
+
+/* Is this still good for a name or for attributes that somebody looks at? */
+static bool
+fs_fresh(struct fs *fs, uint64_t checked, uint64_t since)
+{
+	if (fs->options->cache_timeout_ms < FIND_MOMENT && since > FIND_MOMENT)
+		since -= FIND_MOMENT;
+	return tree_fresh(fs->tree, checked, since);
 }
 
 /* Ask the VM for a directory, or for one name in it.  Unlocks the tree. */
@@ -133,10 +148,12 @@ fs_find_child(struct fs *fs, struct wait *w, fuse_ino_t parent,
 		}
 		d = tree_lookup(dir, name);
 		*out = d == NULL ? NULL : d->node;
+		/* What is not there is asked for again. */
 		if (tree_fresh(t, dir->dir->listed, since) ||
 		    (d != NULL &&
 			(d->node->local ||
-			    tree_fresh(t, d->node->checked, since))))
+			    fs_fresh(fs, dir->dir->listed, since) ||
+			    fs_fresh(fs, d->node->checked, since))))
 			return 0;
 		if (node_is_dead(t, dir)) {
 			error = -ENOENT;
@@ -176,7 +193,8 @@ fs_ask_node(struct fs *fs, struct wait *w, struct node *n)
 }
 
 int
-fs_find_node(struct fs *fs, struct wait *w, fuse_ino_t id, struct node **out)
+fs_find_node(struct fs *fs, struct wait *w, fuse_ino_t id, bool strict,
+    struct node **out)
 {
 	uint64_t since = room_now();
 	struct tree *t = fs->tree;
@@ -194,7 +212,8 @@ fs_find_node(struct fs *fs, struct wait *w, fuse_ino_t id, struct node **out)
 			n->dir->used = room_now();
 		/* Removed, but held open: what was known stays so. */
 		if (n->control || n->local || node_is_dead(t, n) ||
-		    tree_fresh(t, n->checked, since))
+		    (strict ? tree_fresh(t, n->checked, since) :
+			      fs_fresh(fs, n->checked, since)))
 			return 0;
 		error = fs_ask_node(fs, w, n);
 		if (error == -EACCES && id == FUSE_ROOT_ID) {

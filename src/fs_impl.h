@@ -1,6 +1,7 @@
 #ifndef FS_IMPL_H
 #define FS_IMPL_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "fs.h"
@@ -30,6 +31,11 @@ struct fs {
 	TAILQ_HEAD(, send) sends; /* under way; under the tree's lock */
 	bool mounted;
 	uint64_t root_dev;
+	_Atomic uint64_t settled; /* the kernel knows of all changes before; atomic */
+	struct {
+		uint64_t dev, at; /* under the tree's lock */
+		struct room_fs fs;
+	} statfs;
 };
 
 /* A caller's wait that the kernel's interrupt ends.  End it before replying. */
@@ -56,8 +62,10 @@ void fs_fill_entry(
 int fs_find_child(struct fs *, struct wait *, fuse_ino_t dir, const char *name,
     struct node **out);
 
-/* A node with fresh attributes: 0 with the tree locked; else -errno. */
-int fs_find_node(struct fs *, struct wait *, fuse_ino_t, struct node **out);
+/* A node with fresh attributes (strict: for an open): 0 with the tree locked;
+ * else -errno. */
+int fs_find_node(struct fs *, struct wait *, fuse_ino_t, bool strict,
+    struct node **out);
 
 /* A directory whose listing is fresh: as fs_find_node(). */
 int fs_find_listed(struct fs *, struct wait *, fuse_ino_t, struct node **out);
@@ -91,14 +99,19 @@ void fs_forget_new(struct fs *, struct node *, struct node *dir,
 void fs_send_all(struct fs *);
 /* Put a file's unsent bytes where the user finds them, and say where. */
 void fs_recover(struct fs *, uint64_t id, int error);
-/* Find what a mount that was killed had not sent. */
-void fs_recover_old(struct fs *);
+/* Note beside the work file what it is, for the case that we are killed.
+ * Tree locked. */
+void fs_note_work(struct fs *, struct node *);
+/* It has nothing unsent any more.  Tree locked. */
+void fs_mark_sent(struct fs *, struct node *);
 
 /* Changes by one command; tree locked, they unlock it. */
 int fs_change_create(struct fs *, struct wait *, struct node *dir,
     const char *name, mode_t);
 int fs_change_attr(struct fs *, struct wait *, struct node *,
     const struct room_setattr *);
+/* ftruncate(2) of an open control file. */
+void fs_truncate_control(struct fuse_file_info *, uint64_t size);
 /* An open file without a name is closed: its hidden name goes.  Owns path. */
 void fs_remove_hidden(struct fs *, char *path);
 
@@ -130,6 +143,9 @@ void fs_fsync(fuse_req_t, fuse_ino_t, int, struct fuse_file_info *);
 void fs_release(fuse_req_t, fuse_ino_t, struct fuse_file_info *);
 void fs_fallocate(fuse_req_t, fuse_ino_t, int, off_t, off_t,
     struct fuse_file_info *);
+void fs_copy_file_range(fuse_req_t, fuse_ino_t, off_t,
+    struct fuse_file_info *, fuse_ino_t, off_t, struct fuse_file_info *,
+    size_t, int);
 void fs_create(
     fuse_req_t, fuse_ino_t, const char *, mode_t, struct fuse_file_info *);
 void fs_mknod(fuse_req_t, fuse_ino_t, const char *, mode_t, dev_t);

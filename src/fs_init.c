@@ -39,6 +39,7 @@ static const struct fuse_lowlevel_ops fs_ops = {
     .fsync = fs_fsync,
     .release = fs_release,
     .fallocate = fs_fallocate,
+    .copy_file_range = fs_copy_file_range,
     .create = fs_create,
     .mknod = fs_mknod,
     .mkdir = fs_mkdir,
@@ -104,9 +105,14 @@ static void
 hook_replaced(void *arg)
 {
 	struct fs *fs = arg;
+	uint64_t ids[256];
+	size_t n, i;
 
 	tree_replace(fs->tree);
 	store_clear(fs->store);
+	while ((n = tree_local_nodes(fs->tree, ids, 256)) > 0)
+		for (i = 0; i < n; i++)
+			fs_recover(fs, ids[i], -ESTALE);
 }
 
 static void
@@ -143,6 +149,7 @@ fs_check(struct fs *fs, uint64_t trusted)
 		free(paths[i]);
 	free(paths);
 	notify_drain(fs->notify);
+	atomic_store(&fs->settled, room_now());
 }
 
 void

@@ -95,7 +95,7 @@ fs_readlink(fuse_req_t req, fuse_ino_t ino)
 	int error;
 
 	fs_wait_begin(req, &w);
-	error = fs_find_node(fs, &w, ino, &n);
+	error = fs_find_node(fs, &w, ino, false, &n);
 	fs_wait_end(req, &w);
 	if (error != 0) {
 		fuse_reply_err(req, -error);

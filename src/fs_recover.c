@@ -1,23 +1,95 @@
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "content.h"
 #include "fs_impl.h"
 #include "log.h"
+#include "recover.h"
+
+#define RECOVER_STEP ((size_t)1024 * 1024)
+
+static void
+room_label(struct fs *fs, char *out, size_t size)
+{
+	snprintf(out, size, "%s_%s", fs->options->profile, fs->options->room);
+}
+
+void
+fs_note_work(struct fs *fs, struct node *n)
+{
+	char label[512], *path;
+
+	if (*content_work_path(n->content) == '\0' ||
+	    *content_name(n->content) != '\0' ||
+	    (path = tree_path(fs->tree, n, NULL)) == NULL)
+		return;
+	room_label(fs, label, sizeof label);
+	recover_note(content_work_path(n->content), label, path);
+	content_set_name(n->content, path);
+	free(path);
+}
+
+/* All bytes of the content to fd; what only the VM has may be out of reach. */
+static int
+recover_copy(struct content *c, const char *path, int fd)
+{
+	uint64_t at, size = content_size(c);
+	struct span span;
+	int error = 0;
+
+	for (at = 0; at < size && error == 0; at += span.len) {
+		error = content_read(c, NULL, path, at, RECOVER_STEP, &span);
+		if (error != 0)
+			break;
+		if (span.len == 0 ||
+		    pwrite(fd, span.buf, span.len, at) != (ssize_t)span.len)
+			error = -EIO;
+		free(span.buf);
+	}
+	return error;
+}
 
 void
 fs_recover(struct fs *fs, uint64_t id, int error)
 {
-	(void)fs; (void)id; (void)error;
-}
+	char label[512], where[8192];
+	struct content *c;
+	struct node *n;
+	char *path;
+	int fd;
 
-void
-fs_recover_old(struct fs *fs)
-{
-	(void)fs;
+	tree_lock(fs->tree);
+	n = tree_get(fs->tree, id);
+	if (n == NULL || !n->local) {
+		tree_unlock(fs->tree);
+		return;
+	}
+	c = n->content;
+	if ((path = tree_path(fs->tree, n, NULL)) == NULL)
+		path = strdup(content_name(c));
+	node_hold(n);
+	tree_unlock(fs->tree);
+	room_label(fs, label, sizeof label);
+	fd = path == NULL ? -ENOMEM :
+			    recover_open(fs->options->cache_dir, label, path,
+				where, sizeof where);
+	if (fd < 0) {
+		log_error("%s: not saved (%s), and no place to keep it: %s",
+		    path, strerror(-error), strerror(-fd));
+	} else {
+		if (recover_copy(c, n->stale ? "" : path, fd) != 0)
+			log_error("%s: parts of it are only in the VM, and "
+				  "are zeros here", path);
+		log_error("%s: not saved (%s); its contents are in %s", path,
+		    strerror(-error), where);
+		close(fd);
+	}
+	free(path);
+	tree_lock(fs->tree);
+	fs_mark_sent(fs, n);
+	node_release(fs->tree, n);
+	tree_unlock(fs->tree);
 }

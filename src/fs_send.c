@@ -43,7 +43,7 @@ fs_mark_local(struct node *n)
 }
 
 /* With the tree locked: all is sent, or there is nowhere to send it. */
-static void
+void
 fs_mark_sent(struct fs *fs, struct node *n)
 {
 	if (!n->local)
@@ -270,16 +270,15 @@ fs_send_all(struct fs *fs)
 {
 	uint64_t ids[256];
 	size_t n, i;
-	int error;
+	int error = 0;
 
-	for (;;) {
-		n = tree_local_nodes(fs->tree, ids, 256);
+	while ((n = tree_local_nodes(fs->tree, ids, 256)) > 0)
 		for (i = 0; i < n; i++) {
-			error = fs_send(fs, NULL, ids[i]);
+			/* A service that is gone is not asked for each. */
+			if (error != -ETIMEDOUT && error != -EHOSTUNREACH &&
+			    error != -ECONNREFUSED)
+				error = fs_send(fs, NULL, ids[i]);
 			if (error != 0)
 				fs_recover(fs, ids[i], error);
 		}
-		if (n == 0)
-			return;
-	}
 }

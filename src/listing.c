@@ -103,8 +103,7 @@ group_compare(const void *va, const void *vb)
 }
 
 static int
-entry_set(struct entry *e, const char *name, size_t len,
-    const struct record *r)
+entry_set(struct entry *e, const char *name, size_t len, const struct record *r)
 {
 	e->attr = r->attr;
 	e->target = NULL;
@@ -118,8 +117,8 @@ entry_set(struct entry *e, const char *name, size_t len,
 
 /* Listing l of the records of a group; group NULL: an empty directory. */
 static int
-listing_fill(struct listing *l, const struct record *records,
-    const struct group *g)
+listing_fill(
+    struct listing *l, const struct record *records, const struct group *g)
 {
 	size_t i;
 	int error;
@@ -134,8 +133,8 @@ listing_fill(struct listing *l, const struct record *records,
 
 		/* Counted first, so that it is freed in any case. */
 		l->count++;
-		error = entry_set(&l->entries[l->count - 1],
-		    r->path + r->name, r->path_len - r->name, r);
+		error = entry_set(&l->entries[l->count - 1], r->path + r->name,
+		    r->path_len - r->name, r);
 		if (error != 0)
 			return error;
 	}
@@ -176,8 +175,7 @@ record_listed(const struct record *r, const struct attr *top, uint64_t depth)
 }
 
 static struct listing *
-reply_add_listing(struct reply *reply, const char *top,
-    const struct record *r)
+reply_add_listing(struct reply *reply, const char *top, const struct record *r)
 {
 	struct listing *l = &reply->listings[reply->nlistings];
 
@@ -198,8 +196,8 @@ reply_add_listing(struct reply *reply, const char *top,
  * directory itself; depth: how far down they go, 1: itself only.
  */
 static int
-reply_set_listings(struct reply *reply, const char *path,
-    struct records *all, uint64_t depth)
+reply_set_listings(
+    struct reply *reply, const char *path, struct records *all, uint64_t depth)
 {
 	struct record *r = all->items + 1;
 	size_t n = all->count - 1, ngroups = 0, nlisted = 1, i;
@@ -334,9 +332,9 @@ parse_stats(struct answers *a, size_t i, size_t n, char form)
 			if (a->items[i].op == SCRIPT_STAT &&
 			    (size_t)(part.end - name) > len + 1 &&
 			    memcmp(name, a->items[i].path, len) == 0 &&
-			    (form == 'G' ? name[len] == '\0'
-					 : name[len] == '/' &&
-					 name[len + 1] == '/'))
+			    (form == 'G'
+				    ? name[len] == '\0'
+				    : name[len] == '/' && name[len + 1] == '/'))
 				break;
 		}
 		if (i == end ||
@@ -365,8 +363,8 @@ parse_statfs(struct answers *a, size_t i)
 	int k;
 
 	for (k = 0; k < 7; k++)
-		if (!cursor_get_number(&a->c, UINT64_MAX,
-			&a->replies[i].fs[k]) ||
+		if (!cursor_get_number(
+			&a->c, UINT64_MAX, &a->replies[i].fs[k]) ||
 		    !cursor_get_char(&a->c, ' '))
 			return -EPROTO;
 	if (!cursor_get_number(&a->c, UINT32_MAX, &namemax) ||
@@ -391,8 +389,8 @@ parse_part(struct answers *a)
 	if (!cursor_get_text(&a->c, &text, &len))
 		return -EPROTO;
 	h = (struct cursor){text, text + len};
-	if (!cursor_get_char(&h, '#') ||
-	    !cursor_get_number(&h, a->n - 1, &i) || !cursor_get_char(&h, ' '))
+	if (!cursor_get_char(&h, '#') || !cursor_get_number(&h, a->n - 1, &i) ||
+	    !cursor_get_char(&h, ' '))
 		return -EPROTO;
 	if (h.end - h.p < 2 || memcmp(h.p, "OK", 2) != 0) {
 		if (a->done[i])
@@ -419,12 +417,11 @@ parse_part(struct answers *a)
 }
 
 int
-listing_parse(const char *payload, size_t len,
-    const struct script_item *items, size_t nitems, struct reply **out)
+listing_parse(const char *payload, size_t len, const struct script_item *items,
+    size_t nitems, struct reply **out)
 {
-	struct answers a = {.c = {payload, payload + len},
-	    .items = items,
-	    .n = nitems};
+	struct answers a = {
+	    .c = {payload, payload + len}, .items = items, .n = nitems};
 	size_t i;
 	int error = -ENOMEM;
 

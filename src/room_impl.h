@@ -51,6 +51,12 @@ int room_script(struct room *, enum api_kind, const char *command, size_t len,
  */
 int room_send_changes(struct room *, enum api_kind, struct script_change *,
     size_t n, struct script_result *results);
+/*
+ * Put bytes into the hidden file .gentilityfs-TOKEN in path's directory, in
+ * pieces, several in flight.  w: size, ranges and read() count.
+ */
+int room_stage(struct room *, const struct room_write *w, const char *token,
+    char sha256[65]);
 /* Do they fit into one command? */
 bool room_changes_fit(struct room *, struct script_change *, size_t n);
 void room_take_result(const struct script_result *, bool two_paths,

@@ -115,8 +115,8 @@ batch_adopt(struct batch *b, struct batch_item *item, struct reply *reply)
 			h->adopt_listing(
 			    h->arg, &reply->listings[i], b->epoch, b->checked);
 		if (reply->error == -ENOENT || reply->error == -ENOTDIR)
-			h->adopt_stat(h->arg, item->script.path, -ENOENT, NULL,
-			    b->epoch, b->checked);
+			h->adopt_stat(h->arg, item->script.path, reply->error,
+			    NULL, b->epoch, b->checked);
 		break;
 	case SCRIPT_STAT:
 		h->adopt_stat(h->arg, item->script.path, reply->error,

@@ -428,8 +428,8 @@ whole_zeros(const struct room_write *w, uint64_t at)
 	return end - at;
 }
 
-static int
-write_pieces(struct room *r, const struct room_write *w, const char *token,
+int
+room_stage(struct room *r, const struct room_write *w, const char *token,
     char sha256[65])
 {
 	struct pieces all = {.room = r, .write = w, .token = token};
@@ -492,7 +492,7 @@ write_whole_large(struct room *r, const struct room_write *w,
 	int error, tries;
 
 	for (tries = 0; tries < 3; tries++) {
-		if ((error = write_pieces(r, w, token, sha256)) != 0)
+		if ((error = room_stage(r, w, token, sha256)) != 0)
 			break;
 		item = whole_item(w, SCRIPT_COMMIT, token);
 		item.sha256 = sha256;
@@ -563,7 +563,7 @@ write_ranges_large(struct room *r, const struct room_write *w,
 
 	if (w->nranges > WRITE_RANGES)
 		return -EFBIG;
-	error = write_pieces(r, &staged, token, sha256);
+	error = room_stage(r, &staged, token, sha256);
 	if (error == 0) {
 		items[0] = (struct script_change){.op = SCRIPT_SPREAD,
 		    .path = w->path,

@@ -83,8 +83,9 @@ void
 command_add_tools(struct command *c, enum script_tools tools)
 {
 	if (tools == SCRIPT_TOOLS_UNKNOWN)
-		command_add(c, "if [ \"$(find / -maxdepth 0 -printf x)\" = x ]"
-			       "\nthen\n");
+		command_add(c,
+		    "if [ \"$(find / -maxdepth 0 -printf x)\" = x ]"
+		    "\nthen\n");
 	if (tools != SCRIPT_TOOLS_BUSYBOX)
 		command_add(c, vm_list_gnu);
 	if (tools == SCRIPT_TOOLS_UNKNOWN)
@@ -140,11 +141,11 @@ quote(const char *text, char *out)
 	bool raw = false;
 	size_t len = 0, n;
 
-#define PUT(bytes, count)                                                      \
-	do {                                                                   \
-		if (out != NULL)                                               \
-			memcpy(out + len, bytes, count);                       \
-		len += count;                                                  \
+#define PUT(bytes, count)                                \
+	do {                                             \
+		if (out != NULL)                         \
+			memcpy(out + len, bytes, count); \
+		len += count;                            \
 	} while (0)
 	PUT(end, 1);
 	while (*s != '\0') {
@@ -307,8 +308,8 @@ script_compose_stage(const char *command, const char *nonce, size_t *len)
 }
 
 char *
-script_compose_piece(const char *nonce, uint64_t offset, uint64_t len,
-    int last, size_t *out_len)
+script_compose_piece(
+    const char *nonce, uint64_t offset, uint64_t len, int last, size_t *out_len)
 {
 	struct command c;
 

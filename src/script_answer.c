@@ -13,7 +13,10 @@
 #include "listing.h"
 #include "script.h"
 
-/* The first `mark` with the nonce that stands at the start of a line. */
+/*
+ * The first `mark` with the nonce that stands at the start of a line.  That
+ * may be the very first, when the service trims white space.
+ */
 static const char *
 mark_find(const char *p, const char *end, const char *mark, const char *nonce,
     size_t *len)
@@ -24,6 +27,10 @@ mark_find(const char *p, const char *end, const char *mark, const char *nonce,
 	n = snprintf(line, sizeof(line), "\n<gfs-%s %s", mark, nonce);
 	if (n < 0 || (size_t)n >= sizeof(line))
 		return NULL;
+	if (end - p >= n - 1 && memcmp(p, line + 1, n - 1) == 0) {
+		*len = n - 1;
+		return p;
+	}
 	*len = n;
 	return memmem(p, end - p, line, n);
 }
@@ -33,8 +40,8 @@ static int
 gunzip(const unsigned char *in, size_t in_len, size_t max, char **out,
     size_t *out_len)
 {
-	z_stream z = {.next_in = (unsigned char *)(uintptr_t)in,
-	    .avail_in = in_len};
+	z_stream z = {
+	    .next_in = (unsigned char *)(uintptr_t)in, .avail_in = in_len};
 	/* One byte more tells "just fits" from "too much". */
 	size_t limit = max < SIZE_MAX / 2 ? max + 1 : max, size = 0, len = 0;
 	char *buf = NULL, *p;
@@ -119,7 +126,7 @@ script_unwrap(const char *output, size_t output_len, const char *nonce,
 	number[n_number] = '\0';
 	errno = 0;
 	expected = strtoull(number, &after, 10);
-	if (*after == '\0') {
+	if (*after == '\0' || strcmp(number, " ") == 0) {
 		error = -EAGAIN;
 		goto out;
 	}

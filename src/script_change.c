@@ -20,8 +20,13 @@
 #include "vm_scripts.h"
 
 /* The files of vm/ that a change needs besides change.sh. */
-enum { NEEDS_NAME = 1, NEEDS_ATTR = 2, NEEDS_WRITE = 4, NEEDS_RANGE = 8,
-	NEEDS_PIECE = 16 };
+enum {
+	NEEDS_NAME = 1,
+	NEEDS_ATTR = 2,
+	NEEDS_WRITE = 4,
+	NEEDS_RANGE = 8,
+	NEEDS_PIECE = 16
+};
 
 static const struct {
 	const char *function;
@@ -117,8 +122,8 @@ change_valid(const struct script_change *ch)
 static unsigned char *
 compress_data(const void *data, size_t len, size_t *out_len)
 {
-	z_stream z = {.next_in = (unsigned char *)(uintptr_t)data,
-	    .avail_in = len};
+	z_stream z = {
+	    .next_in = (unsigned char *)(uintptr_t)data, .avail_in = len};
 	unsigned char *out = NULL;
 
 	/* gzip's header and trailer are longer than what it saves here. */
@@ -227,8 +232,7 @@ add_attributes(struct command *c, const struct script_change *ch)
 {
 	add_time(c, ch->set_times ? ch->atime : SCRIPT_TIME_OMIT);
 	add_time(c, ch->set_times ? ch->mtime : SCRIPT_TIME_OMIT);
-	if (ch->set_owner &&
-	    (ch->uid != UINT32_MAX || ch->gid != UINT32_MAX))
+	if (ch->set_owner && (ch->uid != UINT32_MAX || ch->gid != UINT32_MAX))
 		add_owner(c, ch);
 	else
 		command_add(c, " ''");
@@ -277,8 +281,8 @@ add_expected(struct command *c, enum script_tools tools, const struct attr *a)
 }
 
 static void
-add_arguments(struct command *c, enum script_tools tools,
-    const struct script_change *ch)
+add_arguments(
+    struct command *c, enum script_tools tools, const struct script_change *ch)
 {
 	size_t i;
 
@@ -294,8 +298,8 @@ add_arguments(struct command *c, enum script_tools tools,
 		add_umask(c, ch->mode & 01777, 0777);
 		break;
 	case SCRIPT_RENAME:
-		command_addf(c, " %" PRIu64 " %s", ch->ino,
-		    ch->noreplace ? "n" : "''");
+		command_addf(
+		    c, " %" PRIu64 " %s", ch->ino, ch->noreplace ? "n" : "''");
 		break;
 	case SCRIPT_MKNOD:
 		add_umask(c, ch->mode & 0777, 0666);
@@ -366,8 +370,8 @@ add_arguments(struct command *c, enum script_tools tools,
 		command_addf(c, " %s", ch->token);
 		break;
 	case SCRIPT_COPY:
-		command_addf(c, " %" PRIu64 " %" PRIu64 " %" PRIu64,
-		    ch->offset, ch->to_offset, ch->size);
+		command_addf(c, " %" PRIu64 " %" PRIu64 " %" PRIu64, ch->offset,
+		    ch->to_offset, ch->size);
 		break;
 	}
 }
@@ -432,8 +436,8 @@ script_data_max(enum script_tools tools, const struct script_change *ch)
 	empty.data = "";
 	empty.data_len = 0;
 	empty.nranges = 0;
-	text = script_compose_changes(
-	    tools, "0123456789abcdef", &empty, 1, &len);
+	text =
+	    script_compose_changes(tools, "0123456789abcdef", &empty, 1, &len);
 	if (text == NULL)
 		return 0;
 	free(text);
@@ -448,9 +452,8 @@ parent_of(const char *path)
 {
 	const char *slash = strrchr(path, '/');
 
-	return slash == NULL || slash == path
-	    ? strdup("/")
-	    : strndup(path, slash - path);
+	return slash == NULL || slash == path ? strdup("/")
+					      : strndup(path, slash - path);
 }
 
 /*

@@ -19,9 +19,9 @@ static const struct {
     {"EMLINK", EMLINK}, {"ENAMETOOLONG", ENAMETOOLONG}, {"ENODEV", ENODEV},
     {"ENOENT", ENOENT}, {"ENOSPC", ENOSPC}, {"ENOSYS", ENOSYS},
     {"ENOTCONN", ENOTCONN}, {"ENOTDIR", ENOTDIR}, {"ENOTEMPTY", ENOTEMPTY},
-    {"ENOTSUP", ENOTSUP}, {"ENXIO", ENXIO}, {"EPERM", EPERM},
-    {"EROFS", EROFS}, {"ESTALE", ESTALE}, {"ETIMEDOUT", ETIMEDOUT},
-    {"ETXTBSY", ETXTBSY}, {"EXDEV", EXDEV}};
+    {"ENOTSUP", ENOTSUP}, {"ENXIO", ENXIO}, {"EPERM", EPERM}, {"EROFS", EROFS},
+    {"ESTALE", ESTALE}, {"ETIMEDOUT", ETIMEDOUT}, {"ETXTBSY", ETXTBSY},
+    {"EXDEV", EXDEV}};
 
 int
 listing_errno(const char *name, size_t len)
@@ -190,8 +190,8 @@ get_mode(struct cursor *c, char form, uint32_t *mode)
 }
 
 const char *
-listing_parse_attr(char form, const char *text, const char *end,
-    struct attr *a, bool *shut)
+listing_parse_attr(
+    char form, const char *text, const char *end, struct attr *a, bool *shut)
 {
 	struct cursor c = {text, end};
 	bool (*get_time)(struct cursor *, int64_t *);

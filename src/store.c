@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,6 +15,7 @@
 
 #include "interval.h"
 #include "log.h"
+#include "recover.h"
 #include "store.h"
 
 #define STORE_BLOCK  ((uint64_t)128 * 1024) /* random reads fetch so much */
@@ -61,6 +63,7 @@ struct store {
 	char *dir; /* of this mount alone */
 	int dir_fd, lock_fd;
 	uint64_t limit, used, serial;
+	size_t files, max_files; /* descriptors */
 	struct blobs blobs;
 	TAILQ_HEAD(, blob) idle; /* oldest first */
 	bool broken; /* the disk failed: said so once */
@@ -110,7 +113,7 @@ make_dirs(const char *path)
 }
 
 static void
-remove_run(int at, const char *name)
+remove_run(const char *cache_dir, int at, const char *name)
 {
 	struct dirent *e;
 	int fd;
@@ -123,7 +126,13 @@ remove_run(int at, const char *name)
 		return;
 	}
 	while ((e = readdir(dir)) != NULL)
-		if (e->d_name[0] != '.')
+		if (strncmp(e->d_name, "work-", 5) == 0 &&
+		    strchr(e->d_name, '.') == NULL)
+			recover_work(cache_dir, name, e->d_name);
+	rewinddir(dir);
+	while ((e = readdir(dir)) != NULL)
+		if (e->d_name[0] != '.' &&
+		    strncmp(e->d_name, "work-", 5) != 0)
 			unlinkat(fd, e->d_name, 0);
 	closedir(dir);
 	unlinkat(at, name, AT_REMOVEDIR);
@@ -131,7 +140,7 @@ remove_run(int at, const char *name)
 
 /* Remove what mounts that ended badly left: nobody holds their locks. */
 static void
-sweep_runs(int at)
+sweep_runs(const char *cache_dir, int at)
 {
 	struct dirent *e;
 	char path[512];
@@ -151,7 +160,7 @@ sweep_runs(int at)
 		if ((fd = openat(at, path, O_RDWR | O_CLOEXEC)) == -1)
 			continue;
 		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
-			remove_run(at, e->d_name);
+			remove_run(cache_dir, at, e->d_name);
 		close(fd);
 	}
 	closedir(dir);
@@ -162,6 +171,7 @@ store_open(
     struct store **out, struct room *room, const char *dir, uint64_t limit)
 {
 	struct store *s;
+	struct rlimit files;
 	struct stat st;
 	int at = -1, error;
 
@@ -170,6 +180,9 @@ store_open(
 	s->dir_fd = s->lock_fd = -1;
 	s->room = room;
 	s->limit = limit;
+	/* Half of the descriptors: connections need some, too. */
+	s->max_files = getrlimit(RLIMIT_NOFILE, &files) == 0 ?
+	    files.rlim_cur / 2 : 256;
 	RB_INIT(&s->blobs);
 	TAILQ_INIT(&s->idle);
 	pthread_mutex_init(&s->lock, NULL);
@@ -186,7 +199,7 @@ store_open(
 		error = -EPERM; /* somebody could put files under our feet */
 		goto uncached;
 	}
-	sweep_runs(at);
+	sweep_runs(dir, at);
 	if (asprintf(&s->dir, "%s/run-XXXXXX", dir) == -1) {
 		s->dir = NULL;
 		error = -ENOMEM;
@@ -221,6 +234,7 @@ file_put(struct file *f)
 	if (f == NULL || --f->refs > 0)
 		return;
 	close(f->fd);
+	f->store->files--;
 	free(f);
 }
 
@@ -243,6 +257,7 @@ file_new(struct store *s)
 	unlinkat(s->dir_fd, name, 0);
 	f->refs = 1;
 	f->store = s;
+	s->files++;
 	return f;
 }
 
@@ -366,7 +381,8 @@ store_make_room(struct store *s, struct blob *b, uint64_t len)
 {
 	struct blob *old;
 
-	while (s->used + len > s->limit && (old = TAILQ_FIRST(&s->idle)))
+	while ((s->used + len > s->limit || s->files >= s->max_files) &&
+	    (old = TAILQ_FIRST(&s->idle)) != NULL)
 		blob_free(old);
 	if (s->used + len > s->limit)
 		blob_empty(b);
@@ -683,8 +699,10 @@ store_remove_work(struct store *s, int fd, const char *path)
 {
 	(void)s;
 	close(fd);
-	if (*path != '\0')
+	if (*path != '\0') {
 		unlink(path);
+		recover_forget(path);
+	}
 }
 
 void
@@ -703,6 +721,7 @@ store_adopt(struct store *s, const struct validator *v, int fd, uint64_t size)
 			free(f);
 		} else {
 			blob_empty(b);
+			s->files++;
 			b->file = f;
 			if (intervals_add(&b->present, 0, size) == 0)
 				s->used += size;

@@ -34,6 +34,7 @@ tree_adopt_attr(
 	n->attr = *a;
 	node_index(t, n);
 	if (other && n->checked != 0) {
+		n->moved = room_now();
 		if (n->nlookup > 0 && t->notify != NULL)
 			notify_inode(t->notify, n->id);
 	}
@@ -226,8 +227,13 @@ tree_adopt_stat(struct tree *t, const char *path, int error,
 		named = *e;
 		named.name = (char *)slash + 1;
 		tree_adopt_entry(t, dir, &named, checked);
-	} else if (d != NULL && !d->node->local &&
-	    (error == -ENOENT || error == -ENOTDIR)) {
+	} else if (error == -ENOTDIR) {
+		/* What was a directory is something else: ask what. */
+		if (d != NULL && S_ISDIR(d->node->attr.mode)) {
+			tree_vanish(t, d);
+			dir->dir->listed = 0;
+		}
+	} else if (d != NULL && !d->node->local && error == -ENOENT) {
 		tree_vanish(t, d);
 	}
 out:

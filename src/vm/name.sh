@@ -28,6 +28,14 @@ Ul() {
 	fi
 }
 Mv() {
+	Mw "$@"
+	# Another run of the same may have been faster.
+	if R ENOENT; then
+		G=$(i "$2")
+		[ "${G#*:}" != "$3" ] || e=OK
+	fi
+}
+Mw() {
 	q=$2 F=$(i "$1") G=$(i "$2") D=${2%/*}
 	D=${D:-/}
 	if [ "$A" = 1 ] && [ "${G#*:}" = "$3" ]; then

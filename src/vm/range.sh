@@ -10,8 +10,7 @@
 #		all of it is there
 #	Ap PATH OLDSIZE TOKEN SIZE SUM FORM DATA
 #		add to the end, whatever the size is now; the number in the
-#		answer is the offset.  OLDSIZE, for repeats: its size when the
-#		driver last looked
+#		answer is the offset.  OLDSIZE is not used
 #	Cp FROM TO OFFSET TO-OFFSET LENGTH
 #		copy bytes inside the VM; no more than FROM has
 yy() {
@@ -71,7 +70,7 @@ Rp() {
 	_f=$(yy "$p")
 	if [ "$_f" != "$X" ] && Rr "$M" "$S" "$@"; then
 		:
-	elif [ "$_f" != "$X" ] && ! { [ "$A" = 1 ] && [ -s "$t/$G" ]; }; then
+	elif [ "$_f" != "$X" ] && [ ! -s "$t/$G" ]; then
 		e=ESTALE
 	elif ! O "$Z"; then
 		e=ENOSPC
@@ -87,6 +86,7 @@ Rp() {
 Rg() {
 	Wf "$1" || return
 	j "$1" "$4"
+	g=$g.$$
 	X=$2 M=$3 G=$4 Z=$5 S=$6
 	Y "$7" "$8" "$5" "$6" || return
 	shift 8
@@ -99,9 +99,9 @@ Sp() {
 	X=$2 M=$3 G=$4 Z=$5 S=$6
 	V "$5" "$6" "$g" && _v=1 || _v=0
 	shift 6
-	if [ $_v = 1 ]; then
+	if [ "$_v" = 1 ]; then
 		Rp "$@"
-	elif [ "$A" = 0 ] || ! Rr "$M" "$S" "$@"; then
+	elif ! Rr "$M" "$S" "$@"; then
 		e=EAGAIN
 	fi
 	# It is wanted again when another version was met.
@@ -115,27 +115,32 @@ Aq() {
 Ap() {
 	Wf "$1" || return
 	j "$1" "$3"
-	_f=
-	[ "$A" = 0 ] || _f=$(nn "$3")
-	case $_f in
-	*done)
-		y=${_f%done}
-		return ;;
-	esac
-	# The first run began, or could not say.
-	[ "$A" = 0 ] || [ -w "$t" ] || _f=$2
-	if [ -n "$_f" ] && Aq "$_f" "$4" "$5"; then
-		y=$_f
-		return
-	fi
-	Y "$6" "$7" "$4" "$5" || return
-	if O "$4"; then
+	g=$g.$$
+	y=$(wc -c <"$1")
+	[ -d "$t" ] || mkdir "$t"
+	# The offset as evidence, made by one run only; "done" follows.
+	if [ -O "$t" ] && [ ! -L "$t" ] &&
+	    ! (set -C; printf '%s ' "$y" >"$t/$3") && [ -e "$t/$3" ]; then
+		for _f in 1 2 3 4 5 6 7 8 9 10; do
+			o=$(nn "$3")
+			y=${o%% *}
+			case $o in
+			*done*) return ;;
+			esac
+			! Aq "$y" "$4" "$5" || return
+			# The other run may be at it.
+			sleep 0.3 || sleep 1
+		done
 		y=$(wc -c <"$1")
-		N "$3" "$y"
+	fi
+	if ! Y "$6" "$7" "$4" "$5"; then
+		rm -f "$t/$3"
+	elif O "$4"; then
 		o=$( { cat "$g" >>"$1"; } 2>&1) || T "$o"
-		[ "$e" != OK ] || N "$3" "${y}done"
+		[ "$e" != OK ] || N "$3" "done"
 	else
 		e=ENOSPC
+		rm -f "$t/$3"
 	fi
 	rm -f "$g"
 }

@@ -19,12 +19,20 @@
 # When that fails half-way, the staged file takes its place as a whole.
 
 # The evidence: TOKEN in a directory of our own holds what a first run did, so
-# that a repeat knows its own work from somebody else's.
+# that a repeat, even one at the same time, knows its own work from somebody
+# else's.
 t=${TMPDIR:-/tmp}/.gentilityfs-$(id -u)
-# Note $2 as evidence under token $1.
+# Add the word $2 to the evidence under token $1.
 N() {
 	[ -d "$t" ] || mkdir "$t"
-	[ -L "$t" ] || [ ! -O "$t" ] || printf %s "$2" >"$t/$1"
+	[ -L "$t" ] || [ ! -O "$t" ] || printf '%s ' "$2" >>"$t/$1"
+}
+# Did a run with token $1 create the file $2?
+Ev() {
+	[ -s "$t/$1" ] && case " $(nn "$1")" in
+	*" $(i "$2") "*) ;;
+	*) false ;;
+	esac
 }
 # Print the evidence.
 nn() { [ -L "$t" ] || [ ! -O "$t" ] || cat "$t/$1"; }
@@ -69,9 +77,11 @@ Ip() {
 	}
 	o=$( { cat "$g" >"$1"; } 2>&1) && Q "$g" "$1" && return
 	T "$o"
-	# Not half of it: the whole file, if it lies beside.
+	# Not half of it: the whole file, if it lies beside.  (If not, because
+	# the directory can't be written, the staged file is on another disk
+	# maybe, and the space was checked.)
 	case $g in
-	"${1%/*}"/.gentilityfs-*)
+	"${1%/*}"/*)
 		chown "$(stat -c %u:%g "$1")" "$g"
 		chmod "$(stat -c %a "$1")" "$g" && mv -fT "$g" "$1" && {
 			e=OK
@@ -85,7 +95,9 @@ Iq() {
 	chmod "$3" "$g"
 	# So that a repeat knows this file from one of somebody else.
 	[ "$2" != x ] || N "$4" "$(i "$g")"
-	[ "$g" = "${1%/*}/.gentilityfs-$4" ] && m ln -T "$g" "$1" && return
+	case $g in
+	"${1%/*}"/*) m ln -T "$g" "$1" && return ;;
+	esac
 	x "$1" && return 1
 	# No hard links here, or the directory can't be written: then this
 	# says why.  Exclusive, too, by -C.
@@ -112,7 +124,7 @@ In() {
 		e=OK
 	fi
 	if [ "$2" = x ]; then
-		e=EEXIST
+		Ev "$4" "$1" || e=EEXIST
 	elif [ -L "$1" ]; then
 		e=ESTALE
 	elif [ -d "$1" ]; then
@@ -123,28 +135,28 @@ In() {
 		Ip "$1"
 	fi
 }
-# Has a first run of this been successful?  Path, how, token, size, sum.
+# Has the target these bytes already, and is it the one to have them?  Path,
+# how, token, size, sum.
 B() {
-	[ "$A" = 1 ] && { [ "$2" != x ] ||
-	    { [ -s "$t/$3" ] && [ "$(nn "$3")" = "$(i "$1")" ]; }; } &&
-	    V "$4" "$5" "$1"
+	{ [ "$2" != x ] || Ev "$3" "$1"; } && [ ! -L "$1" ] && V "$4" "$5" "$1"
 }
-# The rest of Wr and Ct once the bytes are in place.  The owner first, since
-# that clears setuid.
+# The rest of Wr and Ct.  When another run of the same was faster, something
+# may have failed here, but the result counts.
 Fn() {
+	[ "$e" = OK ] || ! B "$1" "$2" "$4" "$5" "$6" || e=OK
 	[ "$e" = OK ] || return
+	# The owner first: it clears setuid.
 	[ -z "$9" ] || m chown -h "$9" "$1" || return
 	[ -z "$3" ] || m chmod "$3" "$1" || return
 	[ "$7$8" = omitomit ] || Ut "$1" "$7" "$8"
 }
 Cr() {
 	j "$1" "$4"
-	set -- "$1" "$2" "$3" "$4" 0 \
-	    e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
+	g=$g.$$
 	if [ "$2" = c ] && [ -f "$1" ] && [ ! -L "$1" ]; then
 		return
-	elif B "$1" "$2" "$4" "$5" "$6"; then
-		:
+	elif [ "$2" = x ] && Ev "$4" "$1"; then
+		return
 	elif o=$( { : >"$g"; } 2>&1); then
 		In "$1" "$2" "$3" "$4"
 	else
@@ -154,20 +166,21 @@ Cr() {
 }
 Ct() {
 	j "$1" "$4"
-	if ! B "$1" "$2" "$4" "$5" "$6"; then
-		V "$5" "$6" "$g" || {
+	if [ "$A" = 0 ] || ! B "$1" "$2" "$4" "$5" "$6"; then
+		if V "$5" "$6" "$g"; then
+			In "$1" "$2" "$3" "$4"
+		else
 			e=EAGAIN
-			return
-		}
-		In "$1" "$2" "$3" "$4"
+		fi
 	fi
-	# It stays for the next attempt when the target can't be written.
-	[ "$e" != OK ] || rm -f "$g"
 	Fn "$@"
+	# Else it stays for the next attempt.
+	[ "$e" != OK ] || rm -f "$g"
 }
 Wr() {
 	j "$1" "$4"
-	if ! B "$1" "$2" "$4" "$5" "$6"; then
+	g=$g.$$
+	if [ "$A" = 0 ] || ! B "$1" "$2" "$4" "$5" "$6"; then
 		if [ "$2" = x ] && x "$1"; then
 			e=EEXIST
 		else

@@ -21,8 +21,8 @@ fuzz_frame(const unsigned char *data, size_t size)
 	if ((text = base64_encode(data, cut, &len)) == NULL)
 		return;
 	/* The rest is noise before, unless it has a mark. */
-	n = asprintf(&output, "%.*s\n<gfs-begin " NONCE "\n%s\n<gfs-end " NONCE
-			      " %zu>",
+	n = asprintf(&output,
+	    "%.*s\n<gfs-begin " NONCE "\n%s\n<gfs-end " NONCE " %zu>",
 	    (int)(size - cut), data + cut, text, len);
 	if (n == -1)
 		abort();

@@ -536,11 +536,11 @@ FAILED = re.compile(
 
 
 def failure(data):
-    """The errno name and the fate in a failure's text."""
+    """The fate and the errno name in a failure's text."""
     match = FAILED.fullmatch(data)
     assert match, data
     assert match[1] == match[3], data
-    return match[2].decode(), match[1].decode()
+    return match[1].decode(), match[2].decode()
 
 
 # -- the VM's side ------------------------------------------------------------

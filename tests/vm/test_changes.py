@@ -715,3 +715,82 @@ def test_no_hard_links(room):
             assert result["error"] == 0
             assert path.read_bytes() == BINARY and mode_of(path) == 0o751
             no_leftovers(room)
+
+
+@pytest.mark.parametrize("op", ["write", "create", "commit", "append",
+                                "ranges", "over", "rename"])
+def test_the_same_command_run_at_the_same_time(room, op):
+    """As when a proxy or a library sends a request twice."""
+    path = room.tree / "f"
+    data, mine = os.urandom(30000), token()
+    fields = {"path": path, "token": mine}
+    if op == "write" or op == "create":
+        fields.update(how=EXCLUSIVE, mode=0o640)
+    elif op == "commit":
+        room.change("piece", data, path=path, token=mine, offset=0)
+        fields.update(how=EXCLUSIVE, mode=0o640, size=len(data),
+                      sha256=hashlib.sha256(data).hexdigest())
+    elif op == "append":
+        path.write_bytes(b"before")
+        fields.update(size=6)
+    elif op == "ranges":
+        path.write_bytes(b"x" * 50000)
+        st = os.stat(path)
+        fields.update(expect=f"{st.st_ino} {st.st_size} {st.st_mtime_ns}",
+                      ranges="1000 30000", size=50000)
+    elif op == "over":
+        path.write_bytes(b"old" * 20000)
+        op = "write"
+        fields.update(how=MUST)
+    else:
+        path.write_bytes(data)
+        op = "rename"
+        fields.update(path=path, to=room.tree / "g", again=1,
+                      ino=os.stat(path).st_ino)
+    command, how = room.composed(op, b"" if op in ("create", "commit",
+                                                   "rename") else data,
+                                 **fields)
+    with concurrent.futures.ThreadPoolExecutor(5) as pool:
+        outputs = list(pool.map(room.run, [command] * 5))
+    errors = [room.result(out, how)["error"] for out in outputs]
+    assert errors == [0] * 5
+    expected = {"create": b"", "append": b"before" + data,
+                "ranges": b"x" * 1000 + data + b"x" * 19000}.get(op, data)
+    if op == "rename":
+        path = room.tree / "g"
+    assert path.read_bytes() == expected
+    no_leftovers(room)
+
+
+def test_staged_pieces_into_ranges(room):
+    old, new = os.urandom(500000), os.urandom(130000)
+    path = room.tree / "f"
+    path.write_bytes(old)
+    os.link(path, room.tree / "other")
+    st = os.stat(path)
+    mine = token()
+    fields = {"path": path, "token": mine, "size": 400000,
+              "data_len": len(new), "ranges": "10 30000,300000 100000",
+              "sha256": hashlib.sha256(new).hexdigest(),
+              "expect": f"{st.st_ino} {st.st_size} {st.st_mtime_ns}"}
+    for offset in 60000, 0:
+        assert room.change("spread", **fields)["error"] == errno.EAGAIN
+        assert room.change("piece", new[offset:offset + 60000], path=path,
+                           token=mine, offset=offset)["error"] == 0
+    assert path.read_bytes() == old
+    assert room.change("piece", new[120000:], path=path, token=mine,
+                       offset=120000)["error"] == 0
+    ok(room, "spread", **fields)
+    assert path.read_bytes() == (old[:10] + new[:30000] + old[30010:300000] +
+                                 new[30000:])
+    assert path.stat().st_ino == st.st_ino
+    # another version by now
+    path.write_bytes(b"changed in the VM")
+    mine = token()
+    room.change("piece", b"x", path=path, token=mine, offset=0)
+    fields.update(token=mine, data_len=1, ranges="0 1",
+                  sha256=hashlib.sha256(b"x").hexdigest())
+    assert room.change("spread", **fields)["error"] == errno.ESTALE
+    assert path.read_bytes() == b"changed in the VM"
+    room.change("abort", path=path, token=mine)
+    no_leftovers(room)

@@ -1,13 +1,10 @@
 /*
  * Compose commands for the VM and take answers apart, for test_scripts.py.
  *	vmtool quote TEXT
- *	vmtool compose|probe TOOLS NONCE ITEM...	TOOLS: unknown gnu busybox
- *	vmtool parse|parse-probe NONCE ITEM... <output
- *	vmtool read TOOLS NONCE PATH OFFSET LENGTH|all
- *	vmtool parse-read NONCE <output
- *	vmtool stage NONCE <command
- *	vmtool piece NONCE OFFSET LENGTH LAST
- *	vmtool unwrap NONCE <output
+ *	vmtool compose|probe TOOLS NONCE ITEM...	TOOLS: unknown gnu
+ *busybox vmtool parse|parse-probe NONCE ITEM... <output vmtool read TOOLS NONCE
+ *PATH OFFSET LENGTH|all vmtool parse-read NONCE <output vmtool stage NONCE
+ *<command vmtool piece NONCE OFFSET LENGTH LAST vmtool unwrap NONCE <output
  *	vmtool change TOOLS NONCE OP KEY=VALUE... <data
  *	vmtool parse-change NONCE OP KEY=VALUE... <output
  * ITEM: list BOUND PATH, stat PATH, statfs PATH.  Answers are printed as
@@ -59,10 +56,11 @@ static void
 print_attr(const char *key, const struct attr *a)
 {
 	printf("\"%s\": {\"mode\": %" PRIu32 ", \"nlink\": %" PRIu32
-	       ", \"uid\": %" PRIu32 ", \"gid\": %" PRIu32 ", \"size\": %" PRIu64
-	       ", \"blocks\": %" PRIu64 ", \"ino\": %" PRIu64
-	       ", \"dev\": %" PRIu64 ", \"atime\": %" PRId64
-	       ", \"mtime\": %" PRId64 ", \"ctime\": %" PRId64 "}",
+	       ", \"uid\": %" PRIu32 ", \"gid\": %" PRIu32
+	       ", \"size\": %" PRIu64 ", \"blocks\": %" PRIu64
+	       ", \"ino\": %" PRIu64 ", \"dev\": %" PRIu64
+	       ", \"atime\": %" PRId64 ", \"mtime\": %" PRId64
+	       ", \"ctime\": %" PRId64 "}",
 	    key, a->mode, a->nlink, a->uid, a->gid, a->size, a->blocks, a->ino,
 	    a->dev, a->atime, a->mtime, a->ctime);
 }
@@ -137,7 +135,7 @@ get_items(char **argv, size_t *n)
 static enum script_tools
 get_tools(const char *name)
 {
-	return strcmp(name, "gnu") == 0	      ? SCRIPT_TOOLS_GNU
+	return strcmp(name, "gnu") == 0	   ? SCRIPT_TOOLS_GNU
 	    : strcmp(name, "busybox") == 0 ? SCRIPT_TOOLS_BUSYBOX
 					   : SCRIPT_TOOLS_UNKNOWN;
 }
@@ -179,8 +177,8 @@ parse(const char *nonce, char **argv, int probe)
 	items = get_items(argv, &n);
 	error = script_unwrap(output, len, nonce, MAX_PAYLOAD, &payload, &len);
 	printf("{");
-	if (error == 0 && probe && (error = probe_parse(payload, len, &p,
-					&used)) == 0)
+	if (error == 0 && probe &&
+	    (error = probe_parse(payload, len, &p, &used)) == 0)
 		print_probe(&p);
 	if (error == 0)
 		error = listing_parse(
@@ -242,13 +240,13 @@ unwrap(const char *nonce)
 
 static const char *const op_names[] = {"mkdir", "rmdir", "unlink", "rename",
     "symlink", "link", "mknod", "chmod", "chown", "utimens", "truncate",
-    "create", "write", "ranges", "append", "piece", "commit", "abort", "copy",
-    "clean", NULL};
+    "create", "write", "ranges", "spread", "append", "piece", "commit", "abort",
+    "copy", "clean", NULL};
 
 static int64_t
 get_time(const char *text)
 {
-	return strcmp(text, "now") == 0	 ? SCRIPT_TIME_NOW
+	return strcmp(text, "now") == 0 ? SCRIPT_TIME_NOW
 	    : strcmp(text, "omit") == 0 ? SCRIPT_TIME_OMIT
 					: strtoll(text, NULL, 10);
 }
@@ -259,8 +257,11 @@ get_change(char **argv)
 {
 	static struct attr expect;
 	static struct script_range ranges[1000];
-	struct script_change c = {.mode = UINT32_MAX, .uid = UINT32_MAX,
-	    .gid = UINT32_MAX, .data = "", .expect = &expect,
+	struct script_change c = {.mode = UINT32_MAX,
+	    .uid = UINT32_MAX,
+	    .gid = UINT32_MAX,
+	    .data = "",
+	    .expect = &expect,
 	    .ranges = ranges};
 	char *value, *end;
 
@@ -271,7 +272,7 @@ get_change(char **argv)
 		if ((value = strchr(*argv, '=')) == NULL)
 			abort();
 		*value++ = '\0';
-#define NUMBER(key, base)                                                      \
+#define NUMBER(key, base) \
 	else if (strcmp(*argv, #key) == 0) c.key = strtoull(value, NULL, base)
 #define TEXT(key) else if (strcmp(*argv, #key) == 0) c.key = value
 		if (strcmp(*argv, "ranges") == 0) {
@@ -304,6 +305,7 @@ get_change(char **argv)
 		TEXT(token);
 		TEXT(forget);
 		TEXT(sha256);
+		NUMBER(data_len, 10);
 		NUMBER(again, 10);
 		NUMBER(mode, 8);
 		NUMBER(major, 10);
@@ -389,24 +391,26 @@ main(int argc, char **argv)
 	if (strcmp(argv[1], "change") == 0 && argc > 4) {
 		struct script_change c = get_change(argv + 4);
 
-		input = slurp(&c.data_len);
+		input = slurp(&n);
 		c.data = input;
-		text = script_compose_changes(get_tools(argv[2]), argv[3], &c,
-		    1, &len);
+		if (c.op != SCRIPT_SPREAD)
+			c.data_len = n;
+		text = script_compose_changes(
+		    get_tools(argv[2]), argv[3], &c, 1, &len);
 		free(input);
 		return print_command(text, len);
 	}
 	if (strcmp(argv[1], "parse-change") == 0 && argc > 3)
 		return parse_change(argv[2], argv + 3);
 	if (strcmp(argv[1], "piece") == 0 && argc == 6) {
-		text = script_compose_piece(argv[2],
-		    strtoull(argv[3], NULL, 10), strtoull(argv[4], NULL, 10),
-		    atoi(argv[5]), &len);
+		text =
+		    script_compose_piece(argv[2], strtoull(argv[3], NULL, 10),
+			strtoull(argv[4], NULL, 10), atoi(argv[5]), &len);
 		return print_command(text, len);
 	}
 	if (strcmp(argv[1], "read") == 0 && argc == 7) {
-		text = script_compose_read(get_tools(argv[2]), argv[3],
-		    argv[4], strtoull(argv[5], NULL, 10),
+		text = script_compose_read(get_tools(argv[2]), argv[3], argv[4],
+		    strtoull(argv[5], NULL, 10),
 		    strcmp(argv[6], "all") == 0 ? UINT64_MAX
 						: strtoull(argv[6], NULL, 10),
 		    &len);
