@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "api.h"
+#include "api_internal.h"
 #include "base64.h"
 
 /*

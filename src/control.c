@@ -90,6 +90,12 @@ control_open(struct control **out, struct room *room,
 }
 
 void
+control_interrupt(struct control *c)
+{
+	pool_interrupt(c->pool);
+}
+
+void
 control_close(struct control *c)
 {
 	if (c == NULL)

@@ -25,6 +25,7 @@ struct session;
  */
 int control_open(struct control **, struct room *,
     void (*after_run)(void *arg, const struct change_list *), void *arg);
+void control_interrupt(struct control *); /* as room_interrupt() */
 void control_close(struct control *); /* waits for what runs */
 
 /* How long the last result is, as text or as JSON. */

@@ -24,7 +24,7 @@ for arg; do
 	esac
 	[ -r "$file" ] || { echo "embed.sh: can't read $file" >&2; exit 1; }
 	echo
-	echo "static const char vm_$name[] __attribute__((unused)) ="
+	echo "static const char vm_${name}[] __attribute__((unused)) ="
 	sed -e 's/^[ 	]*//' -e '/^#/d' -e '/^$/d' \
 	    -e 's/[\\"]/\\&/g' -e 's/.*/    "&\\n"/' "$file"
 	echo '    ;'

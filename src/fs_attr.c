@@ -186,6 +186,8 @@ setattr_drop_same(struct room_setattr *a, const struct attr *have)
 		a->set_uid = false;
 	if (a->set_gid && a->gid == have->gid)
 		a->set_gid = false;
+	if (a->set_mode && a->mode == (have->mode & 07777))
+		a->set_mode = false;
 }
 
 static bool

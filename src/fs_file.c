@@ -446,20 +446,21 @@ read_file(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
 			error = blob_read(blob, w, path, &attr, off, size,
 			    span);
 		blob_put(blob);
-		if (error == -EAGAIN && path != NULL && *path != '\0') {
+		if ((error == -EAGAIN || error == -ENOENT) && path != NULL &&
+		    *path != '\0') {
 			/* The handle's version can't be had any more. */
 			pthread_mutex_lock(&h->lock);
 			blob_put(h->blob);
 			h->blob = NULL;
 			pthread_mutex_unlock(&h->lock);
 			error = room_stat(fs->room, w, path);
-		} else if (error != -ENOENT) {
+		} else {
 			free(path);
 			return error == -EAGAIN ? -ESTALE : error;
 		}
 		free(path);
 		if (error != 0)
-			return error == -ENOENT ? -ESTALE : error;
+			return error;
 	}
 	return -EIO;
 }

@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -170,6 +171,23 @@ after_run(void *arg, const struct change_list *changes)
 	fs_check(fs, now > trust ? now - trust : 1);
 }
 
+/* libfuse's own words are for developers once the mount is there. */
+static void
+libfuse_log(enum fuse_log_level level, const char *fmt, va_list ap)
+{
+	char line[512];
+	size_t len;
+
+	vsnprintf(line, sizeof line, fmt, ap);
+	len = strlen(line);
+	if (len > 0 && line[len - 1] == '\n')
+		line[len - 1] = '\0';
+	if (level <= FUSE_LOG_ERR && strstr(line, "writing device") == NULL)
+		log_error("%s", line);
+	else
+		log_debug("%s", line);
+}
+
 static int
 add_option(struct fuse_args *args, const char *name, const char *value)
 {
@@ -265,6 +283,7 @@ fs_mount(struct fs **out, const struct options *options, struct room *room,
 	tree_hide_name(fs->tree, options->control);
 	tree_on_free(fs->tree, hook_free, fs);
 	tree_on_rebase(fs->tree, hook_rebase, fs);
+	fuse_set_log_func(libfuse_log);
 	fs->session = fuse_session_new(&args, &fs_ops, sizeof fs_ops, fs);
 	if (fs->session == NULL) {
 		error = -EINVAL;
@@ -323,6 +342,11 @@ signal_thread(void *arg)
 		log_info("signal %d: unmounting", sig);
 		fuse_session_exit(s->fs->session);
 		fuse_session_unmount(s->fs->session);
+		/* Whoever waits would keep libfuse from ending. */
+		control_interrupt(s->fs->control);
+		pool_interrupt(s->fs->pool);
+		store_interrupt(s->fs->store);
+		room_interrupt(s->fs->room);
 	}
 	return NULL;
 }

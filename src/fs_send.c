@@ -138,8 +138,10 @@ send_run(struct job *job)
 		content_begin_send(c, &w);
 		w.path = path;
 		s->error = room_write(fs->room, &w, &now);
-		if (s->error == -ESTALE && w.expecting) {
-			/* The VM changed it meanwhile: ours goes on top. */
+		if (s->error == -ESTALE && w.expecting && now.has_self &&
+		    now.self.ino == w.expect.ino) {
+			/* The VM changed it meanwhile: ours goes on top.  (But
+			 * another file by that name is none of ours.) */
 			w.expecting = false;
 			foreign = true;
 			s->error = room_write(fs->room, &w, &now);

@@ -184,7 +184,7 @@ room_script(struct room *r, enum api_kind kind, const char *command, size_t len,
 	} else if (error != 0 && a.detail[0] != '\0' && error != -ECANCELED)
 		log_warn("%s", a.detail);
 	api_answer_free(&a);
-	return error;
+	return room_errno(error);
 }
 
 static void
@@ -483,6 +483,19 @@ room_set_hooks(struct room *r, const struct room_hooks *hooks)
 		    hooks->epoch(hooks->arg), r->first_checked);
 	reply_free_all(r->first, 1);
 	r->first = NULL;
+}
+
+void
+room_interrupt(struct room *r)
+{
+	pool_interrupt(r->pool);
+}
+
+/* A room without a VM is an error like others once it is mounted. */
+int
+room_errno(int error)
+{
+	return error == -ENODEV ? -EIO : error;
 }
 
 void

@@ -65,6 +65,7 @@ struct room_config {
  */
 int room_open(struct room **, const struct room_config *, char detail[512]);
 void room_set_hooks(struct room *, const struct room_hooks *);
+void room_interrupt(struct room *); /* end the waits of callers with -EINTR */
 void room_shutdown(struct room *); /* fail all waits with -ECANCELED */
 void room_close(struct room *);
 

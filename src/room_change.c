@@ -63,7 +63,7 @@ out:
 	free(first);
 	free(again);
 	free(payload);
-	return error;
+	return room_errno(error);
 }
 
 bool

@@ -63,6 +63,8 @@ void room_take_result(const struct script_result *, bool two_paths,
     struct room_changed *);
 int64_t room_time(int64_t ns); /* ROOM_TIME_* as SCRIPT_TIME_* */
 
+int room_errno(int error);
+
 /* Take over what a probe found. */
 int room_adopt_probe(struct room *, struct probe *);
 enum script_tools room_tools(struct room *);

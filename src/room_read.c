@@ -116,7 +116,7 @@ room_read(struct room *r, struct wait *wait, const char *path,
 	if (error == -EAGAIN || error == -EOPNOTSUPP || error == -ENOENT ||
 	    error == -EFBIG || error == -EACCES || error == -EIO)
 		error = read_in_commands(r, path, attr, offset, len, buf, got);
-	return error;
+	return room_errno(error);
 }
 
 int

@@ -136,7 +136,7 @@ room_run(struct room *r, struct wait *wait, const char *dir,
 		a = (struct api_answer){0};
 	}
 	api_answer_free(&a);
-	return error;
+	return room_errno(error);
 }
 
 void

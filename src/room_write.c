@@ -187,7 +187,8 @@ ranges_send(struct room *r, const struct room_write *w,
 	for (tries = 0;; tries++) {
 		ranges_place(w, &expect, ranges, &items[0].size);
 		error = write_send(r, items, n, &expect, out);
-		if (error != -ESTALE || w->expecting || tries == 4)
+		if (error != -ESTALE || w->expecting || tries == 4 ||
+		    expect.ino != w->expect.ino)
 			break;
 	}
 	free(ranges);

@@ -24,6 +24,7 @@ struct blob;
 /* dir is made when missing (0700).  0 or -errno. */
 int store_open(struct store **, struct room *, const char *dir, uint64_t limit);
 void store_close(struct store *);
+void store_interrupt(struct store *); /* as room_interrupt() */
 /* Drop what nobody uses: the VM is a new one. */
 void store_clear(struct store *);
 

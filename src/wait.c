@@ -11,7 +11,8 @@
 
 struct waiter {
 	struct wait *wait;
-	TAILQ_ENTRY(waiter) link;
+	TAILQ_ENTRY(waiter) link; /* in the job */
+	TAILQ_ENTRY(waiter) all;  /* in the pool, if it can be interrupted */
 };
 
 /*
@@ -23,8 +24,9 @@ struct pool {
 	pthread_cond_t work; /* a job was queued, or the pool closes */
 	pthread_cond_t idle; /* a thread ended */
 	TAILQ_HEAD(, job) queue;
+	TAILQ_HEAD(, waiter) waiters;
 	unsigned threads, sleeping, queued;
-	bool closing;
+	bool closing, interrupting;
 };
 
 void
@@ -175,6 +177,7 @@ pool_open(struct pool **out)
 	pthread_cond_init(&p->idle, NULL);
 	pthread_condattr_destroy(&monotonic);
 	TAILQ_INIT(&p->queue);
+	TAILQ_INIT(&p->waiters);
 	*out = p;
 	return 0;
 }
@@ -253,6 +256,18 @@ job_put(struct job *job)
 	job_put_unlock(job);
 }
 
+void
+pool_interrupt(struct pool *p)
+{
+	struct waiter *w;
+
+	pthread_mutex_lock(&p->lock);
+	p->interrupting = true;
+	TAILQ_FOREACH(w, &p->waiters, all)
+		wait_interrupt(w->wait);
+	pthread_mutex_unlock(&p->lock);
+}
+
 int
 job_wait(struct job *job, struct wait *wait)
 {
@@ -266,14 +281,18 @@ job_wait(struct job *job, struct wait *wait)
 		me.wait = &own;
 	}
 	pthread_mutex_lock(&p->lock);
-	if (!job->done) {
+	if (!job->done && (wait == NULL || !p->interrupting)) {
 		me.wait->woken = false;
 		TAILQ_INSERT_TAIL(&job->waiters, &me, link);
+		if (wait != NULL)
+			TAILQ_INSERT_TAIL(&p->waiters, &me, all);
 		pthread_mutex_unlock(&p->lock);
 
 		wait_sleep(me.wait);
 		pthread_mutex_lock(&p->lock);
 		TAILQ_REMOVE(&job->waiters, &me, link);
+		if (wait != NULL)
+			TAILQ_REMOVE(&p->waiters, &me, all);
 	}
 	done = job->done;
 	pthread_mutex_unlock(&p->lock);

@@ -53,6 +53,10 @@ int job_start(struct job *);
 void job_hold(struct job *);
 void job_put(struct job *);
 
+/* From now on nobody's wait lasts; the jobs go on.  (Waits without a struct
+ * wait are our own and are not ended.) */
+void pool_interrupt(struct pool *);
+
 /* 0 when the job is done, -EINTR when the wait was interrupted first. */
 int job_wait(struct job *, struct wait *);
 

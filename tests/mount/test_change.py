@@ -742,10 +742,11 @@ def test_times_to_the_nanosecond(any_m):
             do(utimensat, any_m(W, name), UTIME_OMIT, b, 0x100)
             do(utimensat, any_m(W, name), a, UTIME_OMIT, 0x100)
             real, seen = os.lstat(host(room, name)), any_m.lstat(W, name)
-            assert near(room, real.st_atime_ns, ns(a)), (name, a)
             assert near(room, real.st_mtime_ns, ns(b)), (name, b)
             assert seen.st_mtime_ns == real.st_mtime_ns, name
-            assert seen.st_atime_ns == real.st_atime_ns, name
+            if name != "l":  # which readlink(2), for the answer, moves again
+                assert near(room, real.st_atime_ns, ns(a)), (name, a)
+                assert seen.st_atime_ns == real.st_atime_ns, name
             do(utimensat, any_m(W, name), b, a, 0x100)
             real, seen = os.lstat(host(room, name)), any_m.lstat(W, name)
             assert near(room, real.st_mtime_ns, ns(a)), (name, a)

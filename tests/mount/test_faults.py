@@ -3,17 +3,18 @@ gets, that it is never wrong bytes or a hang, and that the mount recovers."""
 
 import errno
 import os
+import signal
 import threading
 import time
 
 import pytest
 
 from mountlib import (
-    DEADLINE, MIB, Call, Mount, Result, Room, do, pattern, put, raises,
-    read_file, run, settle, wait_until,
+    DEADLINE, MIB, Call, Mount, Program, Result, do, pattern, put, raises,
+    read_file, wait_until,
 )
 
-SHORT = "cache_timeout=0.05"
+SHORT = "cache_timeout=0"  # each open asks, so that each meets the fault
 
 
 def fill(room, entries=100):
@@ -29,17 +30,12 @@ PASSING = [
     {"status": 500, "html": True}, {"status": 502, "html": True},
     {"status": 504}, {"reset": "before"}, {"reset": "middle"},
     {"close": True}, {"lost": True}, {"json": "cut"}, {"json": "malformed"},
-    {"json": "wrong_types"}, {"json": "missing_fields"}, {"json": "none"},
+    {"json": "wrong_types"}, {"json": "missing_fields"},
     {"body_base64": ""}, {"body_base64": "PGh0bWw+"},
 ]
 
 
-def known_faults():
-    """Without those that this build's room does not know."""
-    return [f for f in PASSING if f != {"json": "none"}]
-
-
-@pytest.mark.parametrize("fault", known_faults(), ids=str)
+@pytest.mark.parametrize("fault", PASSING, ids=str)
 def test_what_passes_is_retried(room, fault):
     """F2: listing, a small file and a large one, each hit twice."""
     fill(room)
@@ -127,18 +123,17 @@ def test_a_server_that_is_silent_gives_etimedout_and_then_recovers(room):
         assert m.read("workspace/big") == pattern(3 * MIB)
 
 
-def test_a_server_that_is_gone_and_comes_back(room):
-    """F1: connection refused, then a server on the same port again."""
+def test_a_server_that_stands_still_and_goes_on(room):
+    """F1: connections are accepted, nothing comes."""
     fill(room)
     with Mount(room, SHORT, "timeout=2") as m:
         m.ls("workspace")
-        port, key_file = room.port, os.path.join(m.top, "key")
-        room.process.send_signal(19)  # stops: silence
+        room.process.send_signal(signal.SIGSTOP)
         try:
             raises((errno.ETIMEDOUT, errno.EIO), os.listdir,
                    m("workspace/d"), timeout=40)
         finally:
-            room.process.send_signal(18)
+            room.process.send_signal(signal.SIGCONT)
         wait_until(lambda: listed(m) == 100, DEADLINE, "recovery")
 
 
@@ -189,8 +184,6 @@ def test_a_waiting_call_can_be_killed(room):
     with Mount(room, SHORT, "timeout=15") as m:
         m.settle()
         room.fault({"hang": -1})
-        from mountlib import Program
-        import signal
         program = Program(["ls", m("workspace/d")])
         wait_until(lambda: room.state()["inflight"] > 0, DEADLINE)
         program.signal(signal.SIGKILL)
@@ -217,7 +210,7 @@ def test_a_refused_key_is_eacces_and_logged_once(room, status):
 
 @pytest.mark.parametrize("size", [100, 3 * MIB])
 def test_a_file_that_is_gone_is_enoent_and_forgotten(any_room, size):
-    """F8: 404 file_not_found, in spite of a long cache_timeout."""
+    """F7: 404 file_not_found, in spite of a long cache_timeout."""
     put(any_room.workspace, "gone", pattern(size))
     put(any_room.workspace, "stays", "x")
     with Mount(any_room, "cache_timeout=3600") as m:
@@ -354,10 +347,15 @@ def test_a_new_instance_is_a_fresh_view(any_room):
         before = os.pread(fd, 100, 0)
         os.write(ready, b"x")
         os.read(go, 1)
-        try:
-            return before, os.pread(fd, 100, 0)
-        except OSError as e:
-            return before, e.errno
+        # The kernel hears of it by a notice, which may take a moment.
+        end = time.monotonic() + DEADLINE / 2
+        seen = {before}
+        while time.monotonic() < end:
+            try:
+                seen.add(os.pread(fd, 100, 0))
+            except OSError as e:
+                return seen, e.errno
+        return seen, 0
 
     with Mount(any_room, "cache_timeout=600") as m:
         old = any_room.instance_id
@@ -374,7 +372,7 @@ def test_a_new_instance_is_a_fresh_view(any_room):
         # Any answer brings the news.
         m.exec("tmp", "true")
         os.write(go[1], b"x")
-        assert call.result() == (b"of the old VM\n", errno.ESTALE)
+        assert call.result() == ({b"of the old VM\n"}, errno.ESTALE)
         wait_until(lambda: m.ls("workspace") == ["fresh", "same"], DEADLINE)
         assert m.read("workspace/same") == b"of the NEW VM\n"
         raises(errno.ENOENT, os.lstat, m("workspace/old"))

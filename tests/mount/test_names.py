@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from mountlib import (
-    Mount, Room, do, put, raises, read_file, run, sh, tree,
+    Mount, do, put, raises, read_file, sh, tree,
 )
 
 NAMES = [

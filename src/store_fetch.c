@@ -1,0 +1,287 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "store_impl.h"
+
+/* How a blob's missing bytes are fetched: how many at once, and ahead. */
+
+#define STORE_BLOCK  ((uint64_t)128 * 1024) /* random reads fetch so much */
+#define STORE_SMALL  ((uint64_t)1024 * 1024) /* is fetched whole */
+#define STORE_PIECE  ((uint64_t)2 * 1024 * 1024) /* one request's share */
+#define STORE_WINDOW ((uint64_t)24 * 1024 * 1024) /* read ahead at most */
+
+struct fetch {
+	struct job job;
+	TAILQ_ENTRY(fetch) link; /* in blob->fetches, until it is done */
+	struct blob *blob;
+	char *path;
+	struct attr attr;
+	uint64_t offset;
+	size_t len, got;
+	char *buf;
+	int error;
+	bool stored; /* the bytes are in the blob's file */
+};
+
+/* Keep fetched bytes in the blob's file; with the lock held. */
+static void
+fetch_store(struct fetch *f)
+{
+	struct blob *b = f->blob;
+	struct store *s = b->store;
+	struct file *file;
+	ssize_t n;
+
+	if (f->got == 0 || !store_make_room(s, b, f->got))
+		return;
+	if (b->file == NULL && (b->file = file_new(s)) == NULL)
+		return;
+	file = b->file;
+	file->refs++;
+	s->used += f->got; /* before the lock is dropped: others see it */
+	pthread_mutex_unlock(&s->lock);
+	n = pwrite(file->fd, f->buf, f->got, f->offset);
+	pthread_mutex_lock(&s->lock);
+	s->used -= f->got;
+	if (n == (ssize_t)f->got && b->file == file) {
+		uint64_t before = intervals_bytes(&b->present);
+
+		if (intervals_add(&b->present, f->offset, f->offset + f->got) ==
+		    0) {
+			s->used += intervals_bytes(&b->present) - before;
+			f->stored = true;
+		}
+	} else if (n != (ssize_t)f->got && !s->broken) {
+		s->broken = true;
+		log_warn("cache: %s; contents are not cached",
+		    n == -1 ? strerror(errno) : "short write");
+	}
+	file_put(file);
+}
+
+static void
+fetch_run(struct job *job)
+{
+	struct fetch *f = (struct fetch *)job;
+	struct store *s = f->blob->store;
+
+	f->error = room_read(s->room, NULL, f->path, &f->attr, f->offset,
+	    f->len, f->buf, &f->got);
+	pthread_mutex_lock(&s->lock);
+	if (f->error == 0)
+		fetch_store(f);
+	TAILQ_REMOVE(&f->blob->fetches, f, link);
+	pthread_mutex_unlock(&s->lock);
+}
+
+static void
+fetch_free(struct job *job)
+{
+	struct fetch *f = (struct fetch *)job;
+
+	blob_put(f->blob);
+	free(f->buf);
+	free(f->path);
+	free(f);
+}
+
+/* Begin to fetch an interval, with the lock held; *out is held for the
+ * caller, who may not be interested (NULL). */
+static int
+fetch_start(struct blob *b, const char *path, const struct attr *attr,
+    const struct interval *what, struct fetch **out)
+{
+	struct fetch *f;
+	int error;
+
+	if ((f = calloc(1, sizeof *f)) == NULL)
+		return -ENOMEM;
+	f->len = what->end - what->start;
+	f->offset = what->start;
+	f->attr = *attr;
+	f->path = strdup(path);
+	f->buf = malloc(f->len + 1);
+	f->blob = b;
+	f->job.run = fetch_run;
+	f->job.free = fetch_free;
+	if (f->path == NULL || f->buf == NULL) {
+		free(f->path);
+		free(f->buf);
+		free(f);
+		return -ENOMEM;
+	}
+	b->refs++;
+	TAILQ_INSERT_TAIL(&b->fetches, f, link);
+	job_init(b->store->pool, &f->job);
+	if ((error = job_start(&f->job)) != 0) {
+		TAILQ_REMOVE(&b->fetches, f, link);
+		b->refs--; /* the caller has one, too */
+		free(f->path);
+		free(f->buf);
+		free(f);
+		return error;
+	}
+	if (out != NULL)
+		*out = f;
+	else {
+		/* The run can't end meanwhile: it needs our lock. */
+		job_put(&f->job);
+	}
+	return 0;
+}
+
+/* The fetch under way that brings this byte. */
+static struct fetch *
+blob_find_fetch(struct blob *b, uint64_t at)
+{
+	struct fetch *f;
+
+	TAILQ_FOREACH (f, &b->fetches, link)
+		if (f->offset <= at && at < f->offset + f->len)
+			return f;
+	return NULL;
+}
+
+/* How far around a missing byte to fetch. */
+static void
+blob_plan(struct blob *b, uint64_t offset, uint64_t end, struct interval *out)
+{
+	uint64_t size = b->version.size;
+
+	if (size <= STORE_SMALL) {
+		*out = (struct interval){0, size};
+		return;
+	}
+	out->start = offset / STORE_BLOCK * STORE_BLOCK;
+	out->end = (end + STORE_BLOCK - 1) / STORE_BLOCK * STORE_BLOCK;
+	if (out->end > size)
+		out->end = size;
+}
+
+/* Ask for what a sequential reader will want next, unless it is there. */
+static void
+blob_read_ahead(struct blob *b, const char *path, const struct attr *attr,
+    uint64_t offset, uint64_t end)
+{
+	uint64_t size = b->version.size, at, stop;
+	struct interval gap;
+	struct fetch *f;
+
+	if (size <= STORE_SMALL)
+		return;
+	if (offset > b->next + STORE_BLOCK || offset + STORE_PIECE < b->next)
+		b->window = 0; /* a seek */
+	else if (end > b->next)
+		b->window = b->window == 0	   ? 2 * STORE_BLOCK
+		    : b->window * 2 > STORE_WINDOW ? STORE_WINDOW
+						   : b->window * 2;
+	b->next = end;
+	if (b->window == 0)
+		return;
+	stop = end + b->window < size ? end + b->window : size;
+	for (at = end; at < stop;) {
+		if ((f = blob_find_fetch(b, at)) != NULL) {
+			at = f->offset + f->len;
+			continue;
+		}
+		if (!intervals_first_gap(&b->present, at, stop, &gap))
+			break;
+		at = gap.start / STORE_BLOCK * STORE_BLOCK;
+		if ((f = blob_find_fetch(b, gap.start)) != NULL)
+			continue;
+		gap.start = at;
+		/* Whole pieces, or each read would fetch its own sliver. */
+		if (gap.end - gap.start > STORE_PIECE)
+			gap.end = gap.start + STORE_PIECE;
+		else if (gap.end == stop && stop < size &&
+		    gap.end - gap.start < STORE_PIECE &&
+		    b->window >= STORE_PIECE * 2)
+			break;
+		if (gap.end < size)
+			gap.end = gap.end / STORE_BLOCK * STORE_BLOCK;
+		if (gap.end <= gap.start ||
+		    fetch_start(b, path, attr, &gap, NULL) != 0)
+			break;
+		at = gap.end;
+	}
+}
+
+/* Take the asked bytes out of a fetch that could not be stored. */
+static int
+span_from_fetch(
+    struct span *span, const struct fetch *f, uint64_t offset, size_t len)
+{
+	if ((span->buf = malloc(len + 1)) == NULL)
+		return -ENOMEM;
+	memcpy(span->buf, f->buf + (offset - f->offset), len);
+	span->len = len;
+	return 0;
+}
+
+int
+blob_read(struct blob *b, struct wait *wait, const char *path,
+    const struct attr *attr, uint64_t offset, size_t len, struct span *span)
+{
+	struct store *s = b->store;
+	uint64_t size = b->version.size, end;
+	struct interval gap, want;
+	struct fetch *f;
+	int error;
+
+	*span = (struct span){.fd = -1, .offset = offset};
+	if (offset >= size || len == 0)
+		return 0;
+	end = len < size - offset ? offset + len : size;
+	pthread_mutex_lock(&s->lock);
+	if (b->saved)
+		disk_load(b);
+	blob_read_ahead(b, path, attr, offset, end);
+	while (intervals_first_gap(&b->present, offset, end, &gap)) {
+		if ((f = blob_find_fetch(b, gap.start)) != NULL) {
+			job_hold(&f->job);
+		} else {
+			blob_plan(b, s->broken ? offset : gap.start,
+			    s->broken ? end : gap.end, &want);
+			if ((error = fetch_start(b, path, attr, &want, &f)))
+				goto fail;
+		}
+		pthread_mutex_unlock(&s->lock);
+		error = job_wait(&f->job, wait);
+		if (error == 0)
+			error = f->error;
+		if (error == 0 && f->got < f->len && f->offset + f->got < size)
+			error = -EAGAIN; /* it has become shorter */
+		if (error == 0 && !f->stored) {
+			if (f->offset <= offset && end <= f->offset + f->got) {
+				error = span_from_fetch(
+				    span, f, offset, end - offset);
+				job_put(&f->job);
+				return error;
+			}
+			/* Not kept: have the next one bring it whole. */
+			pthread_mutex_lock(&s->lock);
+			if (!s->broken) {
+				log_warn("cache: no room; contents are "
+					 "not cached");
+				s->broken = true;
+			}
+			pthread_mutex_unlock(&s->lock);
+		}
+		job_put(&f->job);
+		if (error != 0)
+			return error;
+		pthread_mutex_lock(&s->lock);
+	}
+	span->file = b->file;
+	span->file->refs++;
+	span->fd = span->file->fd;
+	span->len = end - offset;
+	pthread_mutex_unlock(&s->lock);
+	return 0;
+fail:
+	pthread_mutex_unlock(&s->lock);
+	return error;
+}

@@ -1,0 +1,69 @@
+#ifndef STORE_IMPL_H
+#define STORE_IMPL_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "bsdtree.h"
+#include "interval.h"
+#include "store.h"
+
+/* What the files store*.c share; nobody else includes this. */
+
+/* A cache file, open; it outlives its blob's use of it while spans need it. */
+struct file {
+	unsigned refs; /* under the store's lock */
+	int fd;
+	struct store *store;
+};
+
+struct blob {
+	RB_ENTRY(blob) by_version;
+	TAILQ_ENTRY(blob) lru; /* while refs == 0 */
+	struct store *store;
+	struct validator version;
+	unsigned refs;
+	struct file *file; /* NULL: nothing stored */
+	struct intervals present; /* of the file */
+	TAILQ_HEAD(fetches, fetch) fetches;
+	uint64_t next, window; /* of a sequential reader */
+	bool saved;   /* on disk under its name (store_disk.c), */
+	uint32_t crc; /* with this CRC-32; not looked at yet */
+};
+RB_HEAD(blobs, blob);
+RB_PROTOTYPE(blobs, blob, by_version, blob_compare)
+
+struct store {
+	pthread_mutex_t lock; /* guards all below, every blob and file */
+	struct room *room;
+	struct pool *pool;
+	char *dir; /* of this mount alone */
+	int dir_fd, lock_fd;
+	int saved_fd; /* the directory of saved blobs; -1: none */
+	uint64_t limit, used, serial;
+	size_t files, max_files; /* descriptors */
+	struct blobs blobs;
+	TAILQ_HEAD(, blob) idle; /* oldest first */
+	bool broken; /* the disk failed: said so once */
+};
+
+/* All with the lock held. */
+struct file *file_new(struct store *);
+void file_put(struct file *); /* NULL is ok */
+/* Forget the stored bytes; readers that have spans keep theirs. */
+void blob_empty(struct blob *);
+/* Make room for len more bytes of the blob; false: it can't be stored. */
+bool store_make_room(struct store *, struct blob *, uint64_t len);
+
+/*
+ * Blobs that outlive the mount (store_disk.c): whole ones, each a file of
+ * CACHE_DIR/INSTANCE whose name is the version and a checksum, so that there
+ * is no index that could be wrong.
+ */
+void disk_open(struct store *, const char *cache_dir, const char *instance);
+void disk_close(struct store *); /* saves what is worth it */
+/* Bring a saved blob's bytes back; false: they are gone or damaged. */
+bool disk_load(struct blob *);
+void disk_remove(struct blob *);
+
+#endif

@@ -1,0 +1,53 @@
+"""SEMANTICS.md and the tests belong together."""
+
+import ast
+import os
+import re
+
+from mountlib import HERE, TOP
+
+NUMBER = re.compile(r"\b[ACERFWU]\d+\b")
+
+
+def promised():
+    with open(os.path.join(TOP, "SEMANTICS.md")) as f:
+        return re.findall(r"^- \*\*([A-Z]\d+)\*\* ", f.read(), re.M)
+
+
+def named():
+    """Number -> the tests whose docstrings name it."""
+    found = {}
+    for name in sorted(os.listdir(HERE)):
+        if not re.fullmatch(r"test_\w+\.py", name):
+            continue
+        with open(os.path.join(HERE, name)) as f:
+            module = ast.parse(f.read())
+        for node in ast.walk(module):
+            if isinstance(node, ast.FunctionDef) and \
+                    node.name.startswith("test_"):
+                for number in NUMBER.findall(ast.get_docstring(node) or ""):
+                    found.setdefault(number, []).append(node.name)
+    return found
+
+
+def test_numbers_are_in_order():
+    """Each letter counts from 1, each number once."""
+    seen = {}
+    for number in promised():
+        letter = number[0]
+        seen[letter] = seen.get(letter, 0) + 1
+        assert number == f"{letter}{seen[letter]}"
+    assert seen
+
+
+def test_every_promise_is_named_by_a_test():
+    """Of those that are made."""
+    missing = [n for n in promised() if n not in named()]
+    assert not missing, f"no test names {missing}"
+
+
+def test_every_number_a_test_names_is_promised():
+    """And the other way."""
+    made = set(promised())
+    unknown = {n: t for n, t in named().items() if n not in made}
+    assert not unknown, unknown
