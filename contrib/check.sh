@@ -1,8 +1,9 @@
 #!/bin/bash
 # check.sh [PART...]   install what the tests need, build, and run all checks,
-#                      or only some: unit lint mount sanitize fuzz dist
-# Works in ./build-check.  The last line is "N passed, N failed[, N skipped]".
-# Exit: 0 when nothing failed, else 1.
+#                      or only some: lint unit mount sanitize fuzz dist
+# Works in ./build-check.  Every check runs, also when one before it failed; of
+# a failure the log's end is shown.  The last line is "N passed, N failed, N
+# skipped".  Exit: 0 when nothing failed, else 1.
 set -u
 
 top=$(cd "$(dirname "$0")/.." && pwd -P)
@@ -15,6 +16,8 @@ logs=$out/logs
 counts=$out/counts
 python=/usr/bin/python3
 jobs=$(nproc)
+# The tests wait for answers most of the time: some at once for each processor.
+workers=${CHECK_WORKERS:-$((jobs * 3))}
 
 # --- results ----------------------------------------------------------------
 
@@ -24,15 +27,19 @@ count()
 	echo "$2 $3 $4" >"$counts/${1//[^A-Za-z0-9]/_}"
 }
 
-# report NAME STATUS SECONDS: one line, and of a failure the log's end
+# report NAME STATUS SECONDS: one line, and of a failure the log's end; at one
+# go, since checks run beside each other
 report()
 {
+	local text
 	if [ "$2" = 0 ]; then
 		printf 'ok    %s (%d s)\n' "$1" "$3"
 		return
 	fi
-	printf 'FAIL  %s (%d s), %s:\n' "$1" "$3" "${logs#"$top"/}/$1.log"
-	tail -n "${CHECK_LOG_LINES:-40}" "$logs/$1.log" | sed 's/^/      /'
+	text=$(printf 'FAIL  %s (%d s), %s:\n' "$1" "$3" \
+	    "${logs#"$top"/}/$1.log"
+	    tail -n "${CHECK_LOG_LINES:-60}" "$logs/$1.log" | sed 's/^/      /')
+	printf '%s\n' "$text"
 }
 
 # check NAME COMMAND...: one check, counted as such
@@ -68,21 +75,36 @@ print(passed, failed, skipped)
 END
 }
 
-# run_pytest NAME BUILD SECONDS PATH...: counted test by test
+# run_pytest NAME BUILD SECONDS WORKERS ARGUMENT...: counted test by test
 run_pytest()
 {
-	local name=$1 build=$2 limit=$3 start=$SECONDS status=0
-	shift 3
+	local name=$1 build=$2 limit=$3 n=$4 start=$SECONDS status=0
+	local passed failed skipped parallel=
+	shift 4
 	rm -f "$logs/$name.xml"
-	GENTILITYFS_BUILD=$build ROOMD=$build/gentility-roomd \
-	    timeout -k 20 "$limit" "$python" -m pytest -q \
-	    -rfEs -p no:cacheprovider --junitxml="$logs/$name.xml" "$@" \
+	! "$python" -c 'import xdist' 2>/dev/null || parallel="-n $n"
+	# shellcheck disable=SC2086 # words are meant to split
+	GENTILITYFS_BUILD=$build ROOMD=$build/gentility-roomd TMPDIR=$scratch \
+	    PYTHONDONTWRITEBYTECODE=1 \
+	    timeout -k 20 "$limit" "$python" -m pytest -q -rfEs \
+	    --durations=15 -p no:cacheprovider $parallel \
+	    --junitxml="$logs/$name.xml" "$@" \
 	    >"$logs/$name.log" 2>&1 </dev/null || status=$?
-	[ $status != 5 ] || status=0 # no tests there
-	# shellcheck disable=SC2046 # three words
-	count "$name" $(count_junit "$logs/$name.xml" 2>/dev/null)
-	report "$name" $status $((SECONDS - start))
-	sed -n 's/^SKIPPED/      skipped:/p' "$logs/$name.log"
+	read -r passed failed skipped \
+	    < <(count_junit "$logs/$name.xml" 2>/dev/null)
+	# Also when pytest itself ended badly, or no test was there.
+	[ $status = 0 ] || [ "$failed" != 0 ] || failed=1
+	count "$name" "$passed" "$failed" "$skipped"
+	report "$name: $passed passed, $failed failed, $skipped skipped" \
+	    0 $((SECONDS - start)) | if [ "$failed" = 0 ]; then cat; else
+		sed 's/^ok   /FAIL /'
+		# The names first, then how the last ones failed.
+		sed -n '/^FAILED\|^ERROR/s/^\(.\{150\}\).*/\1/p' \
+		    "$logs/$name.log" | sed 's/^/      /' | head -n 40
+		grep -v '^FAILED\|^ERROR\|^SKIPPED' "$logs/$name.log" |
+		    tail -n "${CHECK_LOG_LINES:-60}" | sed 's/^/      /'
+	fi
+	sed -n 's/^SKIPPED/      skipped/p' "$logs/$name.log" | head -n 12
 }
 
 # --- building ---------------------------------------------------------------
@@ -90,15 +112,16 @@ run_pytest()
 install_packages()
 {
 	local clang
-	command -v apt-get >/dev/null 2>&1 || return 0
+	if ! command -v apt-get >/dev/null 2>&1; then
+		echo "no apt-get here: what is missing will be missed"
+		return
+	fi
 	# The sanitizers' runtime is versioned, and only recommended by clang.
 	clang=$(apt-cache depends clang 2>/dev/null |
 	    sed -n 's/.*Depends: clang-\([0-9]*\)$/\1/p' | head -n 1)
-	# shellcheck disable=SC2086 # words are meant to split
-	packages_install $packages_build build-essential clang \
-	    "libclang-rt-${clang:-14}-dev" libcmocka-dev busybox-static \
-	    python3-pytest shellcheck mandoc clang-format git rsync openssl \
-	    dash procps util-linux file
+	# shellcheck disable=SC2086,SC2154 # words are meant to split
+	packages_install $packages_build $packages_check \
+	    "libclang-rt-${clang:-14}-dev"
 }
 
 # build DIR [CONFIGURE ARGUMENT...]: all programs, those for tests too
@@ -119,21 +142,59 @@ prepare()
 		exit 1
 	fi
 	rm -rf "$counts" "$logs"
-	mkdir -p "$counts" "$logs"
-	check packages install_packages || return 1
-	check autoreconf autoreconf -fi || return 1
+	mkdir -p "$counts" "$logs" || exit 1
+	scratch=$(mktemp -d /tmp/gentilityfs-check.XXXXXX) || exit 1
+	chmod 1777 "$scratch"
+	trap 'sweep >/dev/null 2>&1' EXIT
+	trap 'exit 1' INT TERM HUP
+	check packages install_packages
+	[ -c /dev/fuse ] || modprobe fuse 2>/dev/null ||
+	    mknod -m 666 /dev/fuse c 10 229 2>/dev/null
+	check autoreconf autoreconf -fi
 	check build-gcc build gcc --enable-werror
+}
+
+# End what the tests left behind, and say what it was: our programs out of
+# this build directory, and what is mounted in the tests' own directory.
+sweep()
+{
+	local exe pid point found=0
+	for exe in /proc/[0-9]*/exe; do
+		case $(readlink "$exe" 2>/dev/null) in
+		"$out"/*) ;;
+		*) continue ;;
+		esac
+		pid=${exe#/proc/}
+		pid=${pid%/exe}
+		echo "left running: $(tr '\0' ' ' <"/proc/$pid/cmdline")"
+		kill -KILL "$pid" 2>/dev/null
+		found=1
+	done
+	while read -r point; do
+		echo "left mounted: $point"
+		umount -l "$point" 2>/dev/null || fusermount3 -uz "$point"
+		found=1
+	done < <(while read -r _ _ _ _ point _; do
+		case $point in
+		"$scratch"/*) printf '%b\n' "$point" ;;
+		esac
+	done </proc/self/mountinfo | sort -r)
+	rm -rf --one-file-system "$scratch"
+	return $found
 }
 
 # --- the parts --------------------------------------------------------------
 
+# unit NAME BUILD: cmocka's tests, counted one by one
 unit()
 {
 	local log start=$SECONDS passed=0 failed=0 skipped=0 ran ok skip status
-	make -C "$out/gcc" -k check >"$logs/unit.log" 2>&1 </dev/null
+	rm -f "$out/$2"/tests/unit/*.log
+	timeout -k 20 600 make -C "$out/$2" -k -j "$jobs" check \
+	    >"$logs/$1.log" 2>&1 </dev/null
 	status=$?
 	# What ran and was neither ok nor skipped has failed or crashed.
-	for log in "$out"/gcc/tests/unit/*.log; do
+	for log in "$out/$2"/tests/unit/*.log; do
 		[ -f "$log" ] || continue
 		ran=$(grep -c '^\[ RUN ' "$log")
 		ok=$(grep -c '^\[       OK \]' "$log")
@@ -141,11 +202,13 @@ unit()
 		passed=$((passed + ok))
 		skipped=$((skipped + skip))
 		failed=$((failed + ran - ok - skip))
-		[ $((ran - ok - skip)) = 0 ] || cat "$log" >>"$logs/unit.log"
+		[ $((ran - ok - skip)) = 0 ] ||
+		    grep -v '^\[ RUN \|^\[       OK \]' "$log" >>"$logs/$1.log"
 	done
 	[ $status = 0 ] || [ $failed != 0 ] || failed=1
-	count unit $passed $failed $skipped
-	report unit $status $((SECONDS - start))
+	[ $((passed + failed)) != 0 ] || failed=1 status=1
+	count "$1" $passed $failed $skipped
+	report "$1" $status $((SECONDS - start))
 }
 
 # Below room.h nobody knows FUSE, above it nobody knows HTTP, JSON or shell.
@@ -156,8 +219,9 @@ storeys()
 	    src/room*.[ch] src/api*.[ch] src/http*.[ch] src/listing*.[ch] \
 	    src/retry*.[ch] src/script*.[ch] src/change*.[ch] 2>/dev/null)
 	above=$(grep -lE '#include.*(<curl/|cJSON|"http|"api\.h|"script\.h|"retry\.h)' \
-	    src/fs*.[ch] src/node*.[ch] src/content*.[ch] src/control*.[ch] \
-	    src/notify*.[ch] src/store*.[ch] 2>/dev/null)
+	    src/fs*.[ch] src/node*.[ch] src/tree*.[ch] src/content*.[ch] \
+	    src/control*.[ch] src/notify*.[ch] src/store*.[ch] \
+	    src/recover*.[ch] 2>/dev/null)
 	[ -z "$below" ] || echo "FUSE below room.h: $below"
 	[ -z "$above" ] || echo "HTTP, JSON or shell above room.h: $above"
 	[ -z "$below$above" ]
@@ -167,10 +231,11 @@ storeys()
 formatted()
 {
 	local format
-	format=$(command -v clang-format-14 || command -v clang-format)
+	format=$(command -v clang-format-14 || command -v clang-format) ||
+	    { echo "no clang-format here"; return 1; }
 	"$format" --version
 	find src contrib tests -name '*.[ch]' ! -name vm_scripts.h \
-	    -exec "$format" --dry-run --Werror {} +
+	    -exec "$format" --dry-run --Werror --ferror-limit=1 {} +
 }
 
 shell_scripts()
@@ -181,8 +246,22 @@ shell_scripts()
 
 manual()
 {
+	local page
 	# Style includes which manuals are installed here: shown, not judged.
-	mandoc -Tlint -W warning man/*.1 && mandoc man/*.1 >/dev/null
+	for page in man/*.1 contrib/roomd/*.1; do
+		[ ! -f "$page" ] || mandoc -Tlint -W warning "$page" || return
+	done
+}
+
+# Has each promise of SEMANTICS.md a test that names it?
+promises()
+{
+	local number status=0
+	while read -r number; do
+		grep -rqw --include='*.py' --include='*.c' "$number" tests ||
+		    { echo "$number: no test names it"; status=1; }
+	done < <(sed -n 's/^- \*\*\([A-Z][0-9]*\)\*\*.*/\1/p' SEMANTICS.md)
+	return $status
 }
 
 lint()
@@ -191,15 +270,13 @@ lint()
 	check format formatted
 	check shellcheck shell_scripts
 	check manual manual
+	check promises promises
 }
 
 mounts()
 {
-	local path
-	for path in vm roomd mount; do
-		[ ! -d "tests/$path" ] ||
-		    run_pytest "$path" "$out/gcc" 900 "tests/$path"
-	done
+	run_pytest room "$out/gcc" 300 "$workers" tests/vm tests/roomd
+	run_pytest mount "$out/gcc" 900 "$workers" tests/mount
 }
 
 no_reports()
@@ -210,23 +287,25 @@ no_reports()
 	[ -z "$found" ]
 }
 
-# sanitized NAME: the tests again, and no process may have complained.  In a
-# subshell, for its environment.
+# sanitized NAME WORKERS ARGUMENT...: the tests again, and no process may have
+# complained.  In a subshell, for its environment.
 sanitized()
-{
-	local found=$out/reports-$1
+(
+	name=$1 n=$2
+	shift 2
+	found=$out/reports-$name
 	rm -rf "$found"
 	mkdir -p "$found"
 	chmod 1777 "$found"
 	export ASAN_OPTIONS="log_path=$found/asan:detect_leaks=1"
 	export UBSAN_OPTIONS="log_path=$found/ubsan:print_stacktrace=1"
 	export TSAN_OPTIONS="log_path=$found/tsan:second_deadlock_stack=1"
-	check "unit-$1" make -C "$out/$1" check
+	unit "unit-$name" "$name"
 	# Slower, and beside each other.
 	export GENTILITYFS_TEST_DEADLINE=60
-	run_pytest "mount-$1" "$out/$1" 1200 tests/mount
-	check "reports-$1" no_reports "$found"
-}
+	run_pytest "mount-$name" "$out/$name" 900 "$n" "$@"
+	check "reports-$name" no_reports "$found"
+)
 
 build_sanitized()
 {
@@ -236,48 +315,66 @@ build_sanitized()
 	    --enable-sanitizers=thread CFLAGS='-g -O1'
 }
 
+# What has most to do with threads, for that sanitizer.
+thread_tests='tests/mount/test_exec.py tests/mount/test_contents.py
+    tests/mount/test_write.py tests/mount/test_change.py
+    tests/mount/test_unmount.py'
+
 sanitize()
 {
-	[ -d tests/mount ] || return
-	sanitized address &
-	sanitized thread &
+	sanitized address "$workers" tests/mount &
+	# shellcheck disable=SC2086 # words are meant to split
+	sanitized thread "$jobs" $thread_tests &
 	wait
 }
 
-# Each target for some seconds; from its corpus if it has one.
+# One target for some seconds; from its corpus if it has one.
+fuzz_one()
+{
+	local name corpus
+	name=$(basename "$1")
+	corpus=$out/corpus/$name
+	mkdir -p "$corpus"
+	[ ! -d "tests/fuzz/corpus/$name" ] ||
+	    cp -R "tests/fuzz/corpus/$name/." "$corpus"
+	timeout -k 5 120 "$1" -max_total_time=12 -timeout=10 \
+	    -rss_limit_mb=1024 -print_final_stats=1 \
+	    -artifact_prefix="$out/$name-" "$corpus"
+}
+
+build_fuzz()
+{
+	check build-fuzz make -C "$out/gcc" -j "$jobs" fuzz
+}
+
 fuzz()
 {
-	local target name corpus
-	check build-fuzz make -C "$out/gcc" -j "$jobs" fuzz || return
+	local target
 	for target in "$out"/gcc/tests/fuzz/fuzz_*; do
-		[ -x "$target" ] || continue
-		name=$(basename "$target")
-		corpus=$out/corpus/$name
-		mkdir -p "$corpus"
-		[ ! -d "tests/fuzz/corpus/$name" ] ||
-		    cp -R "tests/fuzz/corpus/$name/." "$corpus"
-		check "$name" "$target" -max_total_time=15 -timeout=10 \
-		    -rss_limit_mb=1024 -print_final_stats=1 \
-		    -artifact_prefix="$out/$name-" "$corpus"
+		[ ! -x "$target" ] ||
+		    check "$(basename "$target")" fuzz_one "$target" &
 	done
+	wait
 }
 
 # Is all that git knows in the release?
 complete()
 {
-	local missing
-	git -C "$top" rev-parse --git-dir >/dev/null 2>&1 || return 0
+	local missing git="git -c safe.directory=$top -C $top"
+	$git rev-parse --git-dir >/dev/null 2>&1 || return 0
 	missing=$(comm -23 \
-	    <(git -C "$top" ls-files -co --exclude-standard | grep -v '^\.' | sort) \
-	    <(tar tzf "$out"/gcc/gentilityfs-*.tar.gz | sed 's,^[^/]*/,,' | sort))
-	[ -z "$missing" ] || printf 'not in the release: %s\n' "$missing"
+	    <($git ls-files -co --exclude-standard | grep -v '^\.' | sort) \
+	    <(tar tzf "$out"/gcc/gentilityfs-*.tar.gz |
+		sed 's,^[^/]*/,,' | sort))
+	[ -z "$missing" ] || printf 'not in the release:\n%s\n' "$missing"
 	[ -z "$missing" ]
 }
 
 dist()
 {
-	check distcheck make -C "$out/gcc" -j "$jobs" distcheck &&
-	    check complete complete
+	rm -f "$out"/gcc/gentilityfs-*.tar.gz
+	check distcheck make -C "$out/gcc" -j "$jobs" distcheck
+	check complete complete
 }
 
 # --- all of it --------------------------------------------------------------
@@ -285,13 +382,12 @@ dist()
 summary()
 {
 	# An interrupted check must not pass for a good one.
-	cat "$counts"/* 2>/dev/null | awk '
+	cat "$counts"/* 2>/dev/null | awk -v seconds="$SECONDS" '
 	    { passed += $1; failed += $2; skipped += $3 }
 	    END {
-		printf "%d passed, %d failed", passed, failed
-		if (skipped)
-			printf ", %d skipped", skipped
-		print ""
+		printf "all of it in %d min %d s\n", seconds / 60, seconds % 60
+		printf "%d passed, %d failed, %d skipped\n", passed, failed,
+		    skipped
 		exit failed > 0 || passed == 0
 	    }'
 }
@@ -300,37 +396,43 @@ for part; do
 	case $part in
 	unit | lint | mount | sanitize | fuzz | dist) ;;
 	*)
-		echo "usage: check.sh [unit|lint|mount|sanitize|fuzz|dist]..." >&2
+		echo "usage: check.sh [lint|unit|mount|sanitize|fuzz|dist]..." >&2
 		exit 2
 		;;
 	esac
 done
 
-if ! prepare; then
-	summary
-	exit 1
-fi
+prepare
 if [ $# -gt 0 ]; then
 	for part; do
 		case $part in
+		unit) unit unit gcc ;;
 		mount) mounts ;;
 		sanitize) build_sanitized && sanitize ;;
+		fuzz) build_fuzz && fuzz ;;
 		*) $part ;;
 		esac
 	done
 else
 	lint
-	unit
+	unit unit gcc
 	# The compiler works beside the tests, at low priority.
 	(
 		renice -n 19 -p "$BASHPID" >/dev/null 2>&1
-		check build-clang build clang CC=clang --enable-werror
 		build_sanitized
+		check build-clang build clang CC=clang --enable-werror
+		build_fuzz
 	) &
 	mounts
 	wait
+	# What needs the processor beside what waits most of the time.
+	(
+		renice -n 10 -p "$BASHPID" >/dev/null 2>&1
+		dist
+		fuzz
+	) &
 	sanitize
-	fuzz
-	dist
+	wait
 fi
+check leftovers sweep
 summary

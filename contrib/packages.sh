@@ -3,13 +3,19 @@
 
 # shellcheck disable=SC2034 # for those who source this file
 packages_build='gcc make autoconf automake pkg-config libfuse3-dev fuse3
-    libcurl4-openssl-dev libcjson-dev libbsd-dev zlib1g-dev
+    libcurl4-openssl-dev libcjson-dev libbsd-dev libmd-dev zlib1g-dev
     libmicrohttpd-dev'
+
+# What the checks need besides.
+# shellcheck disable=SC2034
+packages_check='build-essential clang clang-format-14 libcmocka-dev busybox-static
+    python3 python3-pytest python3-pytest-xdist shellcheck mandoc git rsync
+    openssl dash procps util-linux file patch unzip zip sqlite3 vim-tiny'
 
 # What to say where there is no apt-get.
 # shellcheck disable=SC2034
 packages_fedora='gcc make autoconf automake pkgconf-pkg-config fuse3 fuse3-devel
-    libcurl-devel cjson-devel libbsd-devel zlib-devel libmicrohttpd-devel'
+    libcurl-devel cjson-devel libbsd-devel libmd-devel zlib-devel libmicrohttpd-devel'
 
 # Are the tools for building there, wherever they came from?
 packages_can_build()
@@ -18,7 +24,7 @@ packages_can_build()
 		command -v "$tool" >/dev/null 2>&1 || return 1
 	done
 	pkg-config --exists 'fuse3 >= 3.10' 'libcurl >= 7.70' libcjson \
-	    libbsd-overlay zlib libmicrohttpd
+	    libbsd-overlay libmd zlib libmicrohttpd
 }
 
 # packages_install PACKAGE...: with apt-get, those that are missing.

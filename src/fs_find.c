@@ -10,6 +10,9 @@
 #define FIND_LARGE 4096
 /* What may come along with a listing from below it. */
 #define FIND_BOUND 1000
+/* And while a tree is being walked; a walk ends with a pause (ms). */
+#define WALK_BOUND 50000
+#define WALK_PAUSE 3000
 /*
  * With cache_timeout=0 each open asks the VM; but what a listing brought a
  * moment ago still answers the lookups and stats that ls -l makes of it.
@@ -78,6 +81,42 @@ fs_fresh(struct fs *fs, uint64_t checked, uint64_t since)
 	return tree_fresh(fs->tree, checked, since);
 }
 
+/*
+ * One directory after the other is being listed: somebody walks the tree.
+ * Then more comes along with each listing, and what is beside and above the
+ * directory, too, within where the walk began.
+ */
+static unsigned
+fs_walk(struct fs *fs, struct node *dir, struct node **also)
+{
+	uint64_t now = room_now();
+	struct node *up = dir, *next;
+	unsigned i, bound = FIND_BOUND;
+
+	*also = NULL;
+	if (now > fs->walk.at + WALK_PAUSE || fs->walk.at == 0) {
+		fs->walk.top = node_parent(dir) ? node_parent(dir)->id :
+						  dir->id;
+		fs->walk.steps = 0;
+	} else {
+		fs->walk.steps++;
+	}
+	fs->walk.at = now;
+	for (i = 0; i < fs->walk.steps && bound < WALK_BOUND; i++)
+		bound *= 4;
+	if (fs->walk.steps < 2)
+		return bound;
+	for (i = 1; i < fs->walk.steps; i++) {
+		if (up->id == fs->walk.top ||
+		    (next = node_parent(up)) == NULL)
+			break;
+		up = next;
+	}
+	if (up != dir)
+		*also = up;
+	return bound < WALK_BOUND ? bound : WALK_BOUND;
+}
+
 /* Ask the VM for a directory, or for one name in it.  Unlocks the tree. */
 static int
 fs_ask(struct fs *fs, struct wait *w, struct node *dir, const char *name)
@@ -85,10 +124,15 @@ fs_ask(struct fs *fs, struct wait *w, struct node *dir, const char *name)
 	uint64_t id = dir->id;
 	bool closed = dir->dir->closed;
 	bool large = dir->dir->count > FIND_LARGE && name != NULL;
-	unsigned bound = dir->dir->listed == 0 ? FIND_BOUND : 0;
-	char *path, *child = NULL;
+	unsigned bound = 0;
+	struct node *up = NULL;
+	char *path, *child = NULL, *also = NULL;
 	int error;
 
+	if (dir->dir->listed == 0)
+		bound = name == NULL ? fs_walk(fs, dir, &up) : FIND_BOUND;
+	if (up != NULL)
+		also = tree_path(fs->tree, up, NULL);
 	path = tree_path(fs->tree, dir, NULL);
 	if (path != NULL && name != NULL)
 		child = tree_path(fs->tree, dir, name);
@@ -97,7 +141,7 @@ fs_ask(struct fs *fs, struct wait *w, struct node *dir, const char *name)
 	if (error != 0)
 		goto out;
 	if (!closed && !large) {
-		error = room_list(fs->room, w, path, bound);
+		error = room_list(fs->room, w, path, bound, also, bound);
 		if (error != -EACCES)
 			goto out;
 		/* It may still be searched for names that one knows. */
@@ -112,6 +156,7 @@ fs_ask(struct fs *fs, struct wait *w, struct node *dir, const char *name)
 	else if (closed)
 		error = -EACCES;
 out:
+	free(also);
 	free(child);
 	free(path);
 	return error;

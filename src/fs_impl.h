@@ -33,6 +33,10 @@ struct fs {
 	uint64_t root_dev;
 	_Atomic uint64_t settled; /* the kernel knows of all changes before; atomic */
 	struct {
+		uint64_t top, at; /* where it began, and when it went on */
+		unsigned steps;
+	} walk; /* a traversal under way; under the tree's lock */
+	struct {
 		uint64_t dev, at; /* under the tree's lock */
 		struct room_fs fs;
 	} statfs;

@@ -9,6 +9,55 @@
 
 /* Attributes are up to three changes of the VM's. */
 #define CHANGE_ITEMS 8
+/* One command removes the evidence of so many earlier ones. */
+#define FORGET_MAX 4
+
+/* Does the VM keep evidence of this change, for a repeat (vm/write.sh)? */
+static bool
+leaves_evidence(const struct script_change *c)
+{
+	switch (c->op) {
+	case SCRIPT_CREATE:
+	case SCRIPT_WRITE:
+	case SCRIPT_COMMIT:
+		return c->how == SCRIPT_EXCLUSIVE;
+	case SCRIPT_RANGES:
+	case SCRIPT_SPREAD:
+	case SCRIPT_APPEND:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* They have been answered: the evidence is not needed any more. */
+static void
+forget_later(struct room *r, const struct script_change *items, size_t n)
+{
+	size_t i;
+
+	pthread_mutex_lock(&r->lock);
+	for (i = 0; i < n; i++)
+		if (leaves_evidence(&items[i]) &&
+		    r->nforget < sizeof r->forget / sizeof *r->forget)
+			strcpy(r->forget[r->nforget++], items[i].token);
+	pthread_mutex_unlock(&r->lock);
+}
+
+/* Have the command remove some evidence; the tokens are kept in `tokens`. */
+static void
+forget_now(struct room *r, struct script_change *items, size_t n,
+    char (*tokens)[17])
+{
+	size_t i;
+
+	pthread_mutex_lock(&r->lock);
+	for (i = 0; i < n && i < FORGET_MAX && r->nforget > 0; i++) {
+		memcpy(tokens[i], r->forget[--r->nforget], sizeof tokens[i]);
+		items[i].forget = tokens[i];
+	}
+	pthread_mutex_unlock(&r->lock);
+}
 
 /*
  * Send changes as one command, and again (saying so) when nobody knows
@@ -21,12 +70,15 @@ room_send_changes(struct room *r, enum api_kind kind,
 	enum script_tools tools = room_tools(r);
 	struct api_answer a = {0};
 	char nonce[17], *first = NULL, *again = NULL, *payload = NULL;
+	char tokens[FORGET_MAX][17];
 	size_t first_len, again_len, payload_len, i;
 	int error, tries;
 
 	if (tools == SCRIPT_TOOLS_UNKNOWN)
 		return -ESTALE; /* it was meant for another VM */
 	room_nonce(nonce);
+	if (kind == API_CHANGE)
+		forget_now(r, items, n, tokens);
 	for (i = 0; i < n; i++)
 		items[i].again = 0;
 	first = script_compose_changes(tools, nonce, items, n, &first_len);
@@ -47,6 +99,8 @@ room_send_changes(struct room *r, enum api_kind kind,
 		if (error == 0)
 			error = script_parse_changes(payload, payload_len,
 			    items, n, results);
+		if (error == 0)
+			forget_later(r, items, n);
 		if ((error != -EPROTO && error != -EAGAIN) || tries == 2)
 			break;
 		free(payload);
@@ -59,6 +113,8 @@ room_send_changes(struct room *r, enum api_kind kind,
 	} else if (error != 0 && a.detail[0] != '\0' && error != -ECANCELED)
 		log_warn("%s", a.detail);
 out:
+	for (i = 0; i < n; i++)
+		items[i].forget = NULL;
 	api_answer_free(&a);
 	free(first);
 	free(again);
@@ -73,10 +129,15 @@ room_changes_fit(struct room *r, struct script_change *items, size_t n)
 	size_t len, i;
 
 	/* A repeat is a little longer. */
-	for (i = 0; i < n; i++)
+	for (i = 0; i < n; i++) {
 		items[i].again = 1;
+		if (i < FORGET_MAX)
+			items[i].forget = "0123456789abcdef";
+	}
 	text = script_compose_changes(room_tools(r), "0123456789abcdef", items,
 	    n, &len);
+	for (i = 0; i < n; i++)
+		items[i].forget = NULL;
 	free(text);
 	return text != NULL;
 }

@@ -28,6 +28,8 @@ struct room {
 	uint64_t output_limit; /* the room cuts longer outputs; 0: unknown */
 	bool raw_failed; /* said so once */
 	struct batch *next; /* gathers what is asked while one is out */
+	char forget[16][17]; /* tokens of answered changes: their evidence in */
+	size_t nforget;      /* the VM goes with a later change */
 	unsigned under_way; /* metadata batches sent and not answered */
 	uint64_t sent; /* when the latest of them was */
 	bool closing;

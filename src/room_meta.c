@@ -234,7 +234,7 @@ batch_run(struct job *job)
 
 static int
 room_ask(struct room *r, struct wait *wait, enum script_op op, const char *path,
-    unsigned bound, struct room_fs *fs)
+    unsigned bound, const char *also, unsigned also_bound, struct room_fs *fs)
 {
 	struct batch *b;
 	int error, i;
@@ -267,6 +267,8 @@ room_ask(struct room *r, struct wait *wait, enum script_op op, const char *path,
 		pthread_mutex_unlock(&r->lock);
 		return i;
 	}
+	if (also != NULL)
+		batch_add(b, SCRIPT_LIST, also, also_bound);
 	job_hold(&b->job);
 	error = room_dispatch(r);
 	pthread_mutex_unlock(&r->lock);
@@ -281,22 +283,24 @@ room_ask(struct room *r, struct wait *wait, enum script_op op, const char *path,
 }
 
 int
-room_list(struct room *r, struct wait *wait, const char *path, unsigned bound)
+room_list(struct room *r, struct wait *wait, const char *path, unsigned bound,
+    const char *also, unsigned also_bound)
 {
-	return room_ask(r, wait, SCRIPT_LIST, path, bound, NULL);
+	return room_ask(r, wait, SCRIPT_LIST, path, bound, also, also_bound,
+	    NULL);
 }
 
 int
 room_stat(struct room *r, struct wait *wait, const char *path)
 {
-	return room_ask(r, wait, SCRIPT_STAT, path, 0, NULL);
+	return room_ask(r, wait, SCRIPT_STAT, path, 0, NULL, 0, NULL);
 }
 
 int
 room_statfs(
     struct room *r, struct wait *wait, const char *path, struct room_fs *fs)
 {
-	return room_ask(r, wait, SCRIPT_STATFS, path, 0, fs);
+	return room_ask(r, wait, SCRIPT_STATFS, path, 0, NULL, 0, fs);
 }
 
 int

@@ -296,8 +296,12 @@ tree_replace(struct tree *t)
 	tree_lock(t);
 	t->epoch++;
 	for (i = 0; i < t->nids; i++)
-		for (n = t->ids[i]; n != NULL; n = n->by_id)
+		for (n = t->ids[i]; n != NULL; n = n->by_id) {
 			n->stale = n != t->root && !n->control;
+			/* Open files: no page of the old VM is to be read. */
+			if (n->stale && n->nlookup > 0 && t->notify != NULL)
+				notify_inode(t->notify, n->id);
+		}
 	t->root->changed = t->root->dir->changed = t->epoch;
 	while ((d = RB_MIN(dentries, &t->root->dir->names)) != NULL)
 		tree_vanish(t, d);

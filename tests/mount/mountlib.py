@@ -16,7 +16,6 @@ import stat
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import traceback
 
@@ -434,8 +433,8 @@ class Mount:
 LAST = []  # what the test's last mount wrote to stderr
 
 
-def settle(room, samples=12):
-    """Until nothing has been asked of the room for some samples (60 ms)."""
+def settle(room, samples=6):
+    """Until nothing has been asked of the room for some samples (30 ms)."""
     seen = []
 
     def quiet():

@@ -3,6 +3,7 @@ people browse with.  The room's own tree, seen from the host, is the truth."""
 
 import errno
 import os
+import signal
 import socket
 import stat
 
@@ -500,7 +501,6 @@ def test_changes_in_the_room_show_after_cache_timeout(any_room):
 
 def test_hangup_checks_everything_anew(room):
     """A12: SIGHUP, without waiting for cache_timeout."""
-    import signal
     put(room.workspace, "f", "old")
     with Mount(room, "cache_timeout=600") as m:
         assert m.ls("workspace") == ["f"]

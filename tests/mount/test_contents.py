@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from mountlib import (
-    DEADLINE, MIB, Mount, Room, do, pattern, put, raises, read_file, wait_until,
+    DEADLINE, MIB, Call, Mount, do, pattern, put, raises, read_file, wait_until,
 )
 
 TEXTS = {
@@ -88,12 +88,10 @@ def test_contents_are_exact_under_every_base64_policy(any_room, policy):
 
 
 @pytest.mark.parametrize("raw", ["norange", "off", "error", "forbidden"])
-@pytest.mark.parametrize("policy", ["auto", "lossy"])
-def test_contents_are_exact_whatever_the_raw_endpoint_does(
-        any_room, raw, policy):
-    """R1"""
+def test_contents_are_exact_whatever_the_raw_endpoint_does(any_room, raw):
+    """R1: where text is lossy, too, and only commands are left."""
     fill(any_room)
-    any_room.control(raw=raw, base64=policy)
+    any_room.control(raw=raw, base64="lossy")
     with Mount(any_room) as m:
         check(m)
 
@@ -200,7 +198,6 @@ def test_reads_anywhere_in_a_large_file_are_exact(any_room, raw):
     put(any_room.workspace, "big", EDGES["big"])
     any_room.control(raw=raw)
     with Mount(any_room) as m:
-        from mountlib import Call
         calls = [Call(random_reads, m("workspace/big"), EDGES["big"], 60)
                  for _ in range(3)]
         assert [c.result(60) for c in calls] == [None] * 3
@@ -252,10 +249,10 @@ def test_the_head_of_a_huge_file_is_cheap(any_room):
         m.forget()
 
         def head(path):
-            with open(path, "rb") as f:
+            with open(path, "rb", buffering=0) as f:
                 return f.read(100)
 
-        assert do(head, m("workspace/huge")) == read_file(path)[:100]
+        assert do(head, m("workspace/huge")) == head(path)
         m.settle()
         assert sum(e["bytes_out"] for e in any_room.log()) < 10 * MIB
 
@@ -380,7 +377,6 @@ def test_a_file_that_changes_while_it_is_read(any_room, size, how):
                 parts.append(part)
         return b"".join(parts)
 
-    from mountlib import Call
     with Mount(any_room, "cache_timeout=0") as m:
         ready, go = os.pipe(), os.pipe()
         call = Call(reader, m("workspace/f"), ready[1], go[0])
@@ -423,7 +419,6 @@ def test_a_log_that_grows_can_be_followed(any_room):
             seen += os.read(fd, 1000)
         return seen
 
-    from mountlib import Call
     with Mount(any_room, "cache_timeout=0.1") as m:
         call = Call(follow, m("workspace/log"), 0, 0)
         for i in range(10):
@@ -450,7 +445,7 @@ def test_a_file_written_all_the_time_reads_without_wrong_bytes(any_room):
 
     def read_often(name):
         seen = []
-        for _ in range(25):
+        for _ in range(12):
             with contextlib.suppress(OSError):
                 seen.append(read_file(name))
         return seen
@@ -546,9 +541,6 @@ def test_text_with_every_policy_switched_while_mounted(room):
     with Mount(room) as m:
         for policy in ("always", "lossy", "auto", "nul-is-text"):
             room.control(base64=policy)
-            for name in files:
-                if name.startswith(policy):
-                    pass
             got = do(lambda: {n: read_file(m("workspace", n)) for n in files
                               if n.startswith(policy)}, timeout=60)
             wrong = [n for n in got if got[n] != files[n]]

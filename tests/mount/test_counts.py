@@ -6,7 +6,7 @@ import os
 import pytest
 
 from mountlib import (
-    MIB, Call, Mount, Result, do, pattern, put, raises, read_file, sh,
+    MIB, Call, Mount, do, pattern, put, raises, read_file, sh,
 )
 
 ENTRIES = 1000

@@ -4,13 +4,12 @@ import errno
 import json
 import os
 import stat
-import threading
 
 import pytest
 
 from mountlib import (
-    DEADLINE, MIB, Call, Gate, Mount, Program, Result, Room, do, exec_script,
-    pattern, put, raises, read_file, run, settle, sh, wait_until, write_file,
+    DEADLINE, MIB, Call, Gate, Mount, Result, Room, do, exec_script, pattern,
+    put, raises, read_file, settle, wait_until, write_file,
 )
 
 root_only = pytest.mark.skipif(os.getuid() != 0, reason="needs root")

@@ -4,13 +4,14 @@ also where the kernel had cached the old state."""
 import errno
 import mmap
 import os
+import signal
 import stat
 
 import pytest
 
 from mountlib import (
-    MIB, Call, Mount, Result, do, exec_script, pattern, put, raises, read_file,
-    tree,
+    DEADLINE, MIB, Call, Gate, Mount, Result, do, exec_script, pattern, put,
+    raises, read_file, tree, wait_until,
 )
 
 LONG = "cache_timeout=3600"  # nothing goes stale by itself
@@ -328,8 +329,6 @@ def test_what_the_script_left_as_it_was_is_not_fetched_again(warm):
 
 def test_effects_of_a_command_whose_close_was_interrupted_show_later(warm):
     """E3, E6: once it has ended, all is seen."""
-    import signal
-    from mountlib import DEADLINE, Gate, wait_until
     gate = Gate(warm.room)
     call = Call(exec_script, warm("workspace/.exec"),
                 f"cat {gate.vm}; echo late > file; touch new")

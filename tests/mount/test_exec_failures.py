@@ -9,8 +9,8 @@ import signal
 import pytest
 
 from mountlib import (
-    DEADLINE, MIB, Call, Gate, Mount, Program, Result, Room, do, exec_script,
-    failure, put, raises, read_file, settle, sh, wait_until, write_file,
+    DEADLINE, MIB, Call, Gate, Mount, Program, Result, do, exec_script,
+    failure, put, settle, wait_until, write_file,
 )
 
 COUNT = "echo x >> /tmp/count # marker\n"

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from mountlib import (
-    DEADLINE, MIB, Call, Mount, Program, Result, do, pattern, put, raises,
+    DEADLINE, MIB, Call, Mount, Program, Result, pattern, put, raises,
     read_file, wait_until,
 )
 
@@ -25,8 +25,7 @@ def fill(room, entries=100):
 
 
 PASSING = [
-    {"status": 429, "retry_after": 1}, {"status": 503, "retry_after": 1},
-    {"status": 429}, {"status": 503}, {"status": 500},
+    {"status": 429}, {"status": 503, "retry_after": 1}, {"status": 500},
     {"status": 500, "html": True}, {"status": 502, "html": True},
     {"status": 504}, {"reset": "before"}, {"reset": "middle"},
     {"close": True}, {"lost": True}, {"json": "cut"}, {"json": "malformed"},
@@ -37,14 +36,14 @@ PASSING = [
 
 @pytest.mark.parametrize("fault", PASSING, ids=str)
 def test_what_passes_is_retried(room, fault):
-    """F2: listing, a small file and a large one, each hit twice."""
+    """F2: listing, a small file and a large one, each hit at first."""
     fill(room)
     with Mount(room, SHORT) as m:
         m.settle()
         for kind in ("command", "file", "raw"):
             if kind == "raw" and "json" in fault:
                 continue
-            room.fault(fault, times=2, kind=kind)
+            room.fault(fault, times=1, kind=kind)
             if kind == "command":
                 assert len(m.ls("workspace/d", timeout=40)) == 100
             elif kind == "file":

@@ -12,7 +12,7 @@ from helpers_write import (
     no_leftovers, outcome, room_bytes, save, stamp, text, write_all,
 )
 from mountlib import (
-    MIB, Mount, do, put, raises, read_file, settle, wait_until,
+    MIB, Mount, do, put, raises, read_file, wait_until,
 )
 
 FAULTS = {
@@ -130,31 +130,19 @@ CASES = {
 
 def check(room, case, got, what):
     """Old or new, and new if all was well."""
-    settle_late(room)
     now = case.now(room)
     good = [case.new]
     if got:
         good.append(case.old)
-        if case.old is None or case.new[:0] == b"" and "open" in got:
-            good.append(b"" if case.old is None else case.old)
         if case.old is None:
             good.append(b"")  # created, and nothing written
     assert now in good, (
         what, got, now and (len(now), now[:60], now[-60:]))
-    if not got:
-        assert now == case.new, what
-
-
-def settle_late(room):
-    """Until no command runs any more; hung answers may stay for ever."""
-    wait_until(lambda: "gentilityfs" not in room.output(
-        "ps -o args 2>/dev/null | grep -c '[g]entilityfs-never'"), 20,
-        "the commands' end")
 
 
 def attempt(room, case, fault, nth, rules=None):
     case.prepare(room)
-    with Mount(room, "timeout=3") as m:
+    with Mount(room, "timeout=2") as m:
         m.ls(W)
         m.settle()
         kept = None if case.old is None else stamp(host(room, case.name))
@@ -166,19 +154,29 @@ def attempt(room, case, fault, nth, rules=None):
         check(room, case, got, (case.name, nth, fault))
         assert not set(got.values()) & {errno.EINVAL, errno.ENOSYS,
                                         errno.EEXIST, errno.ENOENT}, got
-        # What is seen here: what was written, or what the room has.
         if "open" not in got:
             assert m.read(W, case.name) == case.new, "the local data"
-            # The next fsync delivers it.
-            do(sync_again, m(W, case.name), timeout=60)
-            assert case.now(room) == case.new
+            deliver(m, case)
+        elif case.old is None:
+            # Created or not, who knows; so not O_EXCL again.
+            do(save, m(W, case.name), case.new, timeout=60)
         else:
             do(case.func, m(W, case.name), *case.args, timeout=60)
-            assert case.now(room) == case.new
+        assert case.now(room) == case.new
         if kept:
             assert stamp(host(room, case.name)) == kept
             assert room_bytes(room, case.name + ".link") == case.new
+    assert case.now(room) == case.new
     return fired, got
+
+
+def deliver(m, case):
+    """The next fsync sends it again.  One that meets a transfer that began
+    before the service was back may still fail with that."""
+    again = do(outcome, sync_again, m(W, case.name), timeout=60)
+    if again is not None:
+        assert again == errno.ETIMEDOUT, errno.errorcode[again]
+        do(sync_again, m(W, case.name), timeout=60)
 
 
 def sync_again(path):
@@ -237,7 +235,9 @@ def test_a_service_that_stays_bad_from_the_nth_request_on(
         pytest.skip("such a save is one request")
     fired, got = attempt(room, CASES[case](), FAULTS[fault], nth,
                          from_nth(nth, FAULTS[fault]))
-    assert fired
+    if not fired:
+        assert nth > 1 and not got
+        pytest.skip("such a save takes fewer requests")
     if nth == 1 and fault != "lost":
         assert got, "nothing was sent and nothing was said"
     want = {errno.EACCES} if fault == "401" else {errno.EIO, errno.ETIMEDOUT}

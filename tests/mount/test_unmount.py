@@ -1,15 +1,15 @@
 """The end of a mount: nothing is left behind, whatever was going on."""
 
-import errno
 import os
+import shutil
 import signal
-import subprocess
+import tempfile
 
 import pytest
 
 from mountlib import (
-    COMPLAINT, DEADLINE, DRIVER, MIB, Call, Gate, Mount, do, exec_script, mounts, pattern, put,
-    read_file, run, unmount, wait_until,
+    COMPLAINT, DEADLINE, DRIVER, MIB, Call, Gate, Mount, do, exec_script,
+    mounts, pattern, put, read_file, run, unmount, wait_until,
 )
 
 
@@ -64,7 +64,6 @@ def test_nothing_but_contents_is_left_in_the_cache_directory(
 def test_no_process_is_left(room):
     """U1: in the background, too: the program has returned, the daemon ends
     with the mount."""
-    import tempfile
     top = tempfile.mkdtemp(prefix="gentilityfs-test-")
     point = os.path.join(top, "mnt")
     os.mkdir(point)
@@ -97,7 +96,6 @@ def test_no_process_is_left(room):
             unmount(point, lazy=True)
         for pid in daemons():
             os.kill(pid, signal.SIGKILL)
-        import shutil
         shutil.rmtree(top, ignore_errors=True)
 
 

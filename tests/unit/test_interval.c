@@ -95,8 +95,8 @@ test_the_end_of_the_number_range(void **state)
 
 /* Compare every question about [start, end) with the model's answer. */
 static void
-compare(const struct intervals *s, const bool *has, unsigned start,
-    unsigned end)
+compare(
+    const struct intervals *s, const bool *has, unsigned start, unsigned end)
 {
 	struct interval found;
 	unsigned i, stop;

@@ -11,8 +11,8 @@
 
 /* A link to `target` in `dir` of a mount of `root` is shown as `expected`. */
 static void
-shown(const char *target, const char *dir, const char *root,
-    const char *expected)
+shown(
+    const char *target, const char *dir, const char *root, const char *expected)
 {
 	char *got = symlink_transform(target, dir, root);
 

@@ -1,0 +1,587 @@
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include <cmocka.h>
+
+#include "node.h"
+#include "notify.h"
+#include "room.h"
+
+#define TRUST 5000
+
+/* --- what the tree is linked with: a clock, and a kernel that takes notes ---
+ */
+
+static uint64_t now;
+static char notices[512];
+
+uint64_t
+room_now(void)
+{
+	return now;
+}
+
+static void
+note(const char *kind, const char *name)
+{
+	size_t len = strlen(notices);
+
+	snprintf(notices + len, sizeof notices - len, "%s%s%s%s",
+	    len > 0 ? " " : "", kind, *name ? ":" : "", name);
+}
+
+void
+notify_inode(struct notify *n, uint64_t id)
+{
+	(void)n;
+	note(id == 1 ? "root" : "inode", "");
+}
+
+void
+notify_entry(struct notify *n, uint64_t parent, const char *name)
+{
+	(void)n;
+	(void)parent;
+	note("entry", name);
+}
+
+void
+notify_deleted(
+    struct notify *n, uint64_t parent, uint64_t child, const char *name)
+{
+	(void)n;
+	(void)parent;
+	(void)child;
+	note("deleted", name);
+}
+
+/* The kernel was told this since the last call. */
+static void
+told(const char *expected)
+{
+	assert_string_equal(notices, expected);
+	notices[0] = '\0';
+}
+
+/* --- listings ------------------------------------------------------------- */
+
+static struct entry
+file(const char *name, uint64_t ino, uint64_t size)
+{
+	return (struct entry){.name = (char *)name,
+	    .attr = {
+		.mode = S_IFREG | 0644, .nlink = 1, .ino = ino, .size = size}};
+}
+
+static struct entry
+hard_link(const char *name, uint64_t ino, uint32_t nlink)
+{
+	struct entry e = file(name, ino, 0);
+
+	e.attr.nlink = nlink;
+	return e;
+}
+
+static struct entry
+directory(const char *name, uint64_t ino)
+{
+	struct entry e = file(name, ino, 0);
+
+	e.attr.mode = S_IFDIR | 0755;
+	e.attr.nlink = 2;
+	return e;
+}
+
+/* The VM lists a directory: entries until one without a name. */
+static void
+adopt(struct tree *t, const char *path, const struct entry *entries)
+{
+	struct listing l = {.path = (char *)path,
+	    .self = {.mode = S_IFDIR | 0755, .nlink = 2, .ino = 1},
+	    .complete = true,
+	    .entries = (struct entry *)entries};
+
+	while (entries[l.count].name != NULL)
+		l.count++;
+	tree_adopt_listing(t, &l, tree_epoch(t), now);
+}
+
+static struct node *
+find(struct tree *t, const char *path)
+{
+	struct node *n;
+
+	tree_lock(t);
+	n = tree_find(t, path);
+	tree_unlock(t);
+	return n;
+}
+
+/* The kernel looks a name up, and so knows the node from now on. */
+static struct node *
+look_up(struct tree *t, const char *path)
+{
+	struct node *n = find(t, path);
+
+	assert_non_null(n);
+	tree_lock(t);
+	node_remember(n);
+	tree_unlock(t);
+	return n;
+}
+
+static void
+forget(struct tree *t, struct node *n)
+{
+	tree_lock(t);
+	node_forget(t, n, 1);
+	tree_unlock(t);
+}
+
+static int
+set_up(void **state)
+{
+	struct tree *t;
+
+	now = 1000;
+	notices[0] = '\0';
+	assert_int_equal(tree_open(&t, "/", TRUST), 0);
+	/* Never looked into by the tree. */
+	tree_set_notify(t, (struct notify *)&now);
+	tree_hide_name(t, ".exec");
+	*state = t;
+	return 0;
+}
+
+static int
+tear_down(void **state)
+{
+	tree_close(*state);
+	return 0;
+}
+
+/* --- tests ---------------------------------------------------------------- */
+
+static void
+test_a_listing_adopted_twice_changes_nothing(void **state)
+{
+	const struct entry all[] = {directory("d", 2), file("f", 3, 10), {0}};
+	struct tree *t = *state;
+	struct node *d, *f;
+	uint64_t version;
+
+	adopt(t, "/", all);
+	d = look_up(t, "/d");
+	f = look_up(t, "/f");
+	version = tree_root(t)->dir->version;
+	now += 10;
+	adopt(t, "/", all);
+	assert_ptr_equal(find(t, "/d"), d);
+	assert_ptr_equal(find(t, "/f"), f);
+	assert_int_equal(f->checked, now);
+	assert_int_equal(tree_root(t)->dir->version, version);
+	assert_int_equal(tree_root(t)->dir->count, 2);
+	assert_int_equal(tree_count(t), 3);
+	told("");
+}
+
+static void
+test_differences_are_told_to_the_kernel(void **state)
+{
+	const struct entry before[] = {file("a", 2, 1), file("b", 3, 1), {0}};
+	const struct entry after[] = {file("b", 3, 2), file("c", 4, 1), {0}};
+	struct tree *t = *state;
+	struct node *a, *b;
+
+	adopt(t, "/", before);
+	told("");
+	a = look_up(t, "/a");
+	b = look_up(t, "/b");
+	now += 10;
+	adopt(t, "/", after);
+	told("deleted:a inode entry:c root");
+	assert_null(find(t, "/a"));
+	assert_ptr_equal(find(t, "/b"), b);
+	assert_int_equal(b->attr.size, 2);
+	assert_int_equal(b->moved, now);
+	/* It lives until the kernel forgets it, and no longer. */
+	assert_true(node_is_dead(t, a));
+	assert_int_equal(tree_count(t), 4);
+	forget(t, a);
+	assert_int_equal(tree_count(t), 3);
+}
+
+static void
+test_what_the_kernel_never_saw_is_no_notice(void **state)
+{
+	const struct entry before[] = {file("a", 2, 1), {0}};
+	const struct entry after[] = {{0}};
+	struct tree *t = *state;
+
+	adopt(t, "/", before);
+	now += 10;
+	adopt(t, "/", after);
+	told("root");
+	assert_int_equal(tree_count(t), 1);
+}
+
+static void
+test_a_name_that_becomes_something_else(void **state)
+{
+	const struct entry before[] = {directory("x", 2), {0}};
+	const struct entry within[] = {file("y", 3, 1), {0}};
+	const struct entry after[] = {file("x", 4, 1), {0}};
+	struct tree *t = *state;
+	struct node *old;
+
+	adopt(t, "/", before);
+	adopt(t, "/x", within);
+	old = look_up(t, "/x");
+	now += 10;
+	adopt(t, "/", after);
+	told("entry:x");
+	assert_true(S_ISREG(find(t, "/x")->attr.mode));
+	assert_ptr_not_equal(find(t, "/x"), old);
+	assert_null(find(t, "/x/y"));
+	forget(t, old);
+	assert_int_equal(tree_count(t), 2);
+}
+
+static void
+test_hidden_names_do_not_come_in(void **state)
+{
+	const struct entry all[] = {
+	    file(".exec", 2, 1), file(".gentilityfs-x", 3, 1), {0}};
+	struct tree *t = *state;
+
+	adopt(t, "/", all);
+	assert_int_equal(tree_root(t)->dir->count, 0);
+}
+
+static void
+test_hard_links_are_one_node(void **state)
+{
+	const struct entry top[] = {
+	    hard_link("a", 7, 3), hard_link("b", 7, 3), directory("d", 2), {0}};
+	const struct entry below[] = {hard_link("c", 7, 3), {0}};
+	const struct entry fewer[] = {
+	    hard_link("b", 7, 2), directory("d", 2), {0}};
+	const struct entry single[] = {directory("d", 2), {0}};
+	const struct entry alone[] = {hard_link("c", 7, 1), {0}};
+	struct tree *t = *state;
+	struct node *n;
+
+	adopt(t, "/", top);
+	adopt(t, "/d", below);
+	n = find(t, "/a");
+	assert_ptr_equal(find(t, "/b"), n);
+	assert_ptr_equal(find(t, "/d/c"), n);
+	assert_int_equal(tree_count(t), 3);
+	now += 10;
+	adopt(t, "/", fewer);
+	assert_null(find(t, "/a"));
+	assert_ptr_equal(find(t, "/b"), n);
+	assert_int_equal(n->attr.nlink, 2);
+	now += 10;
+	adopt(t, "/", single);
+	adopt(t, "/d", alone);
+	assert_ptr_equal(find(t, "/d/c"), n);
+	assert_false(n->linked);
+}
+
+/* sed -i on one of two names: the other one keeps its file. */
+static void
+test_one_of_two_names_replaced(void **state)
+{
+	const struct entry before[] = {
+	    hard_link("a", 7, 2), hard_link("b", 7, 2), {0}};
+	const struct entry after[] = {
+	    hard_link("a", 8, 1), hard_link("b", 7, 1), {0}};
+	struct tree *t = *state;
+	struct node *n;
+
+	adopt(t, "/", before);
+	n = find(t, "/b");
+	now += 10;
+	adopt(t, "/", after);
+	assert_ptr_equal(find(t, "/b"), n);
+	assert_ptr_not_equal(find(t, "/a"), n);
+	assert_int_equal(find(t, "/a")->attr.ino, 8);
+	assert_int_equal(find(t, "/b")->attr.ino, 7);
+}
+
+static void
+test_renames(void **state)
+{
+	const struct entry top[] = {
+	    file("a", 2, 1), directory("d", 3), file("f", 4, 1), {0}};
+	const struct entry below[] = {file("x", 5, 1), {0}};
+	struct tree *t = *state;
+	struct node *a, *d, *root;
+	char *path;
+
+	adopt(t, "/", top);
+	adopt(t, "/d", below);
+	a = find(t, "/a");
+	d = find(t, "/d");
+	tree_lock(t);
+	root = tree_root(t);
+	/* Over an existing file, into a directory, a directory itself. */
+	assert_int_equal(tree_rename(t, tree_lookup(root, "a"), root, "f"), 0);
+	assert_int_equal(tree_rename(t, tree_lookup(root, "f"), d, "x"), 0);
+	assert_int_equal(tree_rename(t, tree_lookup(root, "d"), root, "e"), 0);
+	assert_int_equal(tree_rename(t, tree_lookup(root, "e"), root, "e"), 0);
+	assert_ptr_equal(node_parent(a), d);
+	path = tree_path(t, a, NULL);
+	assert_string_equal(path, "/e/x");
+	free(path);
+	path = tree_path(t, d, "new");
+	assert_string_equal(path, "/e/new");
+	free(path);
+	tree_unlock(t);
+	assert_ptr_equal(find(t, "/e/x"), a);
+	assert_null(find(t, "/a"));
+	assert_null(find(t, "/d"));
+	assert_int_equal(tree_count(t), 3);
+}
+
+static void
+test_a_removed_file_that_is_open_has_no_path(void **state)
+{
+	const struct entry all[] = {file("a", 2, 1), {0}};
+	struct tree *t = *state;
+	struct node *a;
+
+	adopt(t, "/", all);
+	a = find(t, "/a");
+	tree_lock(t);
+	node_hold(a);
+	tree_remove(t, tree_lookup(tree_root(t), "a"));
+	errno = 0;
+	assert_null(tree_path(t, a, NULL));
+	assert_int_equal(errno, ENOENT);
+	assert_true(node_is_dead(t, a));
+	node_release(t, a);
+	tree_unlock(t);
+	assert_int_equal(tree_count(t), 1);
+}
+
+/* A listing that was under way when a name was made here does not undo it. */
+static void
+test_an_old_listing_does_not_undo_an_own_change(void **state)
+{
+	struct listing old = {.path = (char *)"/",
+	    .self = {.mode = S_IFDIR | 0755},
+	    .complete = true};
+	const struct entry first[] = {file("a", 2, 1), {0}};
+	const struct entry made = file("b", 3, 1);
+	struct tree *t = *state;
+	uint64_t epoch;
+
+	adopt(t, "/", first);
+	epoch = tree_epoch(t);
+	tree_lock(t);
+	tree_touch_dir(t, tree_root(t));
+	assert_non_null(tree_adopt_entry(t, tree_root(t), &made, now));
+	tree_unlock(t);
+	now += 10;
+	tree_adopt_listing(t, &old, epoch, now);
+	assert_non_null(find(t, "/a"));
+	assert_non_null(find(t, "/b"));
+	/* One that was asked for after it counts. */
+	tree_adopt_listing(t, &old, tree_epoch(t), now);
+	assert_null(find(t, "/a"));
+	assert_null(find(t, "/b"));
+}
+
+static void
+test_unsent_changes_survive_a_listing(void **state)
+{
+	const struct entry before[] = {file("a", 2, 1), file("b", 3, 1), {0}};
+	const struct entry after[] = {file("a", 2, 99), {0}};
+	struct tree *t = *state;
+	uint64_t ids[4];
+	struct node *a, *b;
+
+	adopt(t, "/", before);
+	a = find(t, "/a");
+	b = find(t, "/b");
+	a->local = b->local = true;
+	a->attr.size = 5;
+	assert_int_equal(tree_local_nodes(t, ids, 4), 2);
+	now += 10;
+	adopt(t, "/", after);
+	assert_ptr_equal(find(t, "/a"), a);
+	assert_ptr_equal(find(t, "/b"), b);
+	assert_int_equal(a->attr.size, 5);
+	a->local = b->local = false;
+}
+
+static void
+test_names_that_do_not_exist_are_known_from_a_listing(void **state)
+{
+	const struct entry all[] = {file("a", 2, 1), {0}};
+	struct tree *t = *state;
+	struct node *root = tree_root(t);
+
+	adopt(t, "/", all);
+	tree_lock(t);
+	assert_non_null(tree_lookup(root, "a"));
+	assert_null(tree_lookup(root, "A"));
+	assert_null(tree_lookup(root, ""));
+	/* For the time of trust only. */
+	assert_true(tree_fresh(t, root->dir->listed, UINT64_MAX));
+	now += TRUST;
+	assert_false(tree_fresh(t, root->dir->listed, UINT64_MAX));
+	assert_true(tree_fresh(t, root->dir->listed, root->dir->listed));
+	tree_distrust(t);
+	assert_false(tree_fresh(t, root->dir->listed, root->dir->listed));
+	assert_true(tree_trust(t, now) > 4.9);
+	tree_unlock(t);
+}
+
+static void
+test_a_single_answer_brings_and_takes_a_name(void **state)
+{
+	const struct entry none[] = {{0}};
+	const struct entry a = file("whatever", 2, 3);
+	struct tree *t = *state;
+
+	adopt(t, "/", none);
+	now += 10;
+	tree_adopt_stat(t, "/a", 0, &a, tree_epoch(t), now);
+	assert_int_equal(find(t, "/a")->attr.size, 3);
+	forget(t, look_up(t, "/a"));
+	look_up(t, "/a");
+	/* An error that says nothing about its being there changes nothing. */
+	tree_adopt_stat(t, "/a", -EACCES, NULL, tree_epoch(t), now);
+	assert_non_null(find(t, "/a"));
+	told("");
+	tree_adopt_stat(t, "/a", -ENOENT, NULL, tree_epoch(t), now);
+	assert_null(find(t, "/a"));
+	told("deleted:a");
+}
+
+static void
+test_a_new_machine_makes_everything_vanish(void **state)
+{
+	const struct entry top[] = {directory("d", 2), {0}};
+	const struct entry below[] = {file("f", 3, 1), {0}};
+	struct tree *t = *state;
+	struct node *f;
+
+	adopt(t, "/", top);
+	adopt(t, "/d", below);
+	f = look_up(t, "/d/f");
+	tree_replace(t);
+	assert_true(f->stale);
+	assert_false(tree_root(t)->stale);
+	assert_true(node_is_dead(t, f));
+	assert_null(find(t, "/d"));
+	assert_int_equal(tree_root(t)->dir->listed, 0);
+	told("inode root");
+	forget(t, f);
+	assert_int_equal(tree_count(t), 1);
+}
+
+static void
+test_stale_directories_the_latest_used_first(void **state)
+{
+	const struct entry top[] = {directory("a", 2), directory("b", 3), {0}};
+	const struct entry none[] = {{0}};
+	struct tree *t = *state;
+	char *paths[4];
+
+	adopt(t, "/", top);
+	adopt(t, "/a", none);
+	adopt(t, "/b", none);
+	find(t, "/a")->dir->used = 1001;
+	find(t, "/b")->dir->used = 1002;
+	assert_int_equal(tree_stale_dirs(t, 0, 0, paths, 4), 0);
+	now += TRUST;
+	assert_int_equal(tree_stale_dirs(t, 0, 0, paths, 4), 2);
+	assert_string_equal(paths[0], "/b");
+	assert_string_equal(paths[1], "/a");
+	free(paths[0]);
+	free(paths[1]);
+	assert_int_equal(tree_stale_dirs(t, 0, 0, paths, 1), 1);
+	free(paths[0]);
+}
+
+static void
+test_a_mount_of_a_part_of_the_room(void **state)
+{
+	const struct entry all[] = {file("a", 2, 1), {0}};
+	struct tree *t;
+	char *path;
+
+	(void)state;
+	assert_int_equal(tree_open(&t, "/home/user", TRUST), 0);
+	adopt(t, "/home/user", all);
+	assert_non_null(find(t, "/home/user/a"));
+	assert_null(find(t, "/home/username"));
+	assert_null(find(t, "/a"));
+	assert_ptr_equal(find(t, "/home/user"), tree_root(t));
+	tree_lock(t);
+	path = tree_path(t, tree_root(t), NULL);
+	assert_string_equal(path, "/home/user");
+	free(path);
+	path = tree_path(t, tree_root(t), "b");
+	assert_string_equal(path, "/home/user/b");
+	free(path);
+	tree_unlock(t);
+	tree_close(t);
+}
+
+static void
+test_control_files_belong_to_their_directory(void **state)
+{
+	const struct entry all[] = {directory("d", 2), {0}};
+	struct tree *t = *state;
+	struct node *d, *exec;
+
+	adopt(t, "/", all);
+	d = look_up(t, "/d");
+	tree_lock(t);
+	exec = tree_control(t, d, false);
+	assert_ptr_equal(tree_control(t, d, false), exec);
+	assert_ptr_not_equal(tree_control(t, d, true), exec);
+	assert_ptr_equal(tree_control_dir(t, exec), d);
+	tree_unlock(t);
+	assert_null(find(t, "/d/.exec"));
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int
+main(void)
+{
+	static const struct CMUnitTest tests[] = {
+	    TEST(test_a_listing_adopted_twice_changes_nothing),
+	    TEST(test_differences_are_told_to_the_kernel),
+	    TEST(test_what_the_kernel_never_saw_is_no_notice),
+	    TEST(test_a_name_that_becomes_something_else),
+	    TEST(test_hidden_names_do_not_come_in),
+	    TEST(test_hard_links_are_one_node),
+	    TEST(test_one_of_two_names_replaced),
+	    TEST(test_renames),
+	    TEST(test_a_removed_file_that_is_open_has_no_path),
+	    TEST(test_an_old_listing_does_not_undo_an_own_change),
+	    TEST(test_unsent_changes_survive_a_listing),
+	    TEST(test_names_that_do_not_exist_are_known_from_a_listing),
+	    TEST(test_a_single_answer_brings_and_takes_a_name),
+	    TEST(test_a_new_machine_makes_everything_vanish),
+	    TEST(test_stale_directories_the_latest_used_first),
+	    TEST(test_a_mount_of_a_part_of_the_room),
+	    TEST(test_control_files_belong_to_their_directory),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
