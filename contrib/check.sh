@@ -75,6 +75,12 @@ print(passed, failed, skipped)
 END
 }
 
+# In the background a shell has its children ignore SIGINT, at which pytest
+# ends with a report of what it has.
+run_interruptible='import signal, sys, pytest
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(pytest.main())'
+
 # run_pytest NAME BUILD SECONDS WORKERS ARGUMENT...: counted test by test
 run_pytest()
 {
@@ -86,7 +92,8 @@ run_pytest()
 	# shellcheck disable=SC2086 # words are meant to split
 	GENTILITYFS_BUILD=$build ROOMD=$build/gentility-roomd TMPDIR=$scratch \
 	    PYTHONDONTWRITEBYTECODE=1 \
-	    timeout -k 20 "$limit" "$python" -m pytest -q -rfEs \
+	    timeout -s INT -k 60 "$limit" "$python" -c "$run_interruptible" \
+	    -q -rfEs \
 	    --durations=15 -p no:cacheprovider $parallel \
 	    --junitxml="$logs/$name.xml" "$@" \
 	    >"$logs/$name.log" 2>&1 </dev/null || status=$?

@@ -150,6 +150,8 @@ open_fetch(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h)
 	bool told;
 	int error, tries;
 
+	if ((error = fs_bulk_fetch(fs, w, ino)) != 0)
+		return error;
 	for (tries = 0; tries < READ_TRIES; tries++) {
 		tree_lock(fs->tree);
 		n = tree_get(fs->tree, ino);

@@ -18,6 +18,7 @@
 struct content;
 struct control;
 struct send;
+struct bulk;
 
 struct fs {
 	struct fuse_session *session;
@@ -36,6 +37,12 @@ struct fs {
 		uint64_t top, at; /* where it began, and when it went on */
 		unsigned steps;
 	} walk; /* a traversal under way; under the tree's lock */
+	struct {
+		TAILQ_HEAD(, bulk) jobs;
+		uint64_t dir, at; /* of the last file that was not here */
+		unsigned row, level;
+		size_t sent, used; /* of the latest fetch */
+	} bulk; /* files opened one after another; under the tree's lock */
 	struct {
 		uint64_t dev, at; /* under the tree's lock */
 		struct room_fs fs;
@@ -108,6 +115,10 @@ void fs_recover(struct fs *, uint64_t id, int error);
 void fs_note_work(struct fs *, struct node *);
 /* It has nothing unsent any more.  Tree locked. */
 void fs_mark_sent(struct fs *, struct node *);
+
+/* A small file is about to be read: have it and what follows it fetched by one
+ * command, if it is one of a row.  0 (fetched or not) or -EINTR. */
+int fs_bulk_fetch(struct fs *, struct wait *, uint64_t id);
 
 /* Changes by one command; tree locked, they unlock it. */
 int fs_change_create(struct fs *, struct wait *, struct node *dir,

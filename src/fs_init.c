@@ -267,6 +267,7 @@ fs_mount(struct fs **out, const struct options *options, struct room *room,
 	fs->options = options;
 	fs->room = room;
 	TAILQ_INIT(&fs->sends);
+	TAILQ_INIT(&fs->bulk.jobs);
 	snprintf(detail, 512, "cannot start");
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
 		files.rlim_cur = files.rlim_max;

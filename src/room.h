@@ -112,6 +112,16 @@ int room_read(struct room *, struct wait *, const char *path,
     const struct attr *attr, uint64_t offset, size_t len, void *buf,
     size_t *got);
 
+/*
+ * The contents of many small files by one command; got() is called for each
+ * that did not change meanwhile, with its attributes then.
+ */
+int room_read_bulk(struct room *, const char *const *paths, size_t n,
+    void (*got)(void *arg, size_t i, const struct attr *, const void *data),
+    void *arg);
+/* How much of the command a path takes. */
+size_t room_bulk_size(const char *path);
+
 /* All that can be read, up to 16 MiB, of a file whose size lies. */
 int room_read_pseudo(
     struct room *, struct wait *, const char *path, void **data, size_t *len);

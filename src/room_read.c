@@ -4,10 +4,12 @@
 
 #include "log.h"
 #include "room_impl.h"
+#include "script_bulk.h"
 
 #define READ_WHOLE   ((uint64_t)1024 * 1024) /* by the file endpoint */
 #define READ_COMMAND ((size_t)1024 * 1024) /* by one command */
 #define READ_PSEUDO  ((size_t)16 * 1024 * 1024)
+#define READ_BULK    ((size_t)64 * 1024 * 1024)
 
 /*
  * A range of a file by a command, which tells the file's version with the
@@ -130,5 +132,46 @@ room_read_pseudo(struct room *r, struct wait *wait, const char *path,
 	error = read_by_command(r, path, NULL, 0, UINT64_MAX, &bytes, len);
 	if (error == 0)
 		*data = bytes;
+	return error;
+}
+
+size_t
+room_bulk_size(const char *path)
+{
+	return script_bulk_size(path);
+}
+
+int
+room_read_bulk(struct room *r, const char *const *paths, size_t n,
+    void (*got)(void *arg, size_t i, const struct attr *, const void *data),
+    void *arg)
+{
+	struct bulk_file *files = NULL;
+	char nonce[17], *command, *payload = NULL;
+	size_t len, payload_len, i;
+	enum script_tools tools = room_tools(r);
+	int error;
+
+	if (tools == SCRIPT_TOOLS_UNKNOWN)
+		return -ESTALE;
+	room_nonce(nonce);
+	command = script_compose_bulk(tools, nonce, paths, n, &len);
+	if (command == NULL || (files = calloc(n, sizeof *files)) == NULL) {
+		free(command);
+		return -ENOMEM;
+	}
+	error = room_script(r, API_BULK, command, len, nonce, READ_BULK,
+	    &payload, &payload_len);
+	if (error == 0)
+		error = script_parse_bulk(payload, payload_len, paths, n,
+		    files);
+	for (i = 0; i < n && error == 0; i++)
+		if (files[i].good)
+			got(arg, i, &files[i].attr, files[i].data);
+	if (error == -EPROTO)
+		log_debug("bulk: a file changed meanwhile");
+	free(payload);
+	free(files);
+	free(command);
 	return error;
 }

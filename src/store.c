@@ -364,3 +364,35 @@ span_free(struct span *span)
 	free(span->buf);
 	*span = (struct span){.fd = -1};
 }
+
+bool
+store_has(struct store *s, const struct validator *v)
+{
+	struct blob key = {.version = *v}, *b;
+	bool has;
+
+	pthread_mutex_lock(&s->lock);
+	b = RB_FIND(blobs, &s->blobs, &key);
+	has = b != NULL &&
+	    (b->saved || intervals_cover(&b->present, 0, v->size));
+	pthread_mutex_unlock(&s->lock);
+	return has;
+}
+
+void
+store_put(struct store *s, const struct validator *v, const void *data)
+{
+	struct blob *b = store_get(s, v);
+
+	if (b == NULL)
+		return;
+	pthread_mutex_lock(&s->lock);
+	if (!b->saved && intervals_bytes(&b->present) == 0 &&
+	    store_make_room(s, b, v->size) &&
+	    (b->file != NULL || (b->file = file_new(s)) != NULL) &&
+	    pwrite(b->file->fd, data, v->size, 0) == (ssize_t)v->size &&
+	    intervals_add(&b->present, 0, v->size) == 0)
+		s->used += v->size;
+	pthread_mutex_unlock(&s->lock);
+	blob_put(b);
+}

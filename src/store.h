@@ -55,6 +55,11 @@ int blob_read(struct blob *, struct wait *, const char *path,
     const struct attr *, uint64_t offset, size_t len, struct span *);
 void span_free(struct span *);
 
+/* Is a version here as a whole? */
+bool store_has(struct store *, const struct validator *);
+/* Keep a whole version, of v->size bytes, if there is room. */
+void store_put(struct store *, const struct validator *, const void *data);
+
 /*
  * Work files, for unsent changes: they stay in the cache directory, so that a
  * later mount finds what a killed one could not send.  Without a cache

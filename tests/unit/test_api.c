@@ -631,6 +631,7 @@ test_form_of_the_wildcard_is_found(void **state)
 	struct files f = { .content = "abc" };
 	struct server s;
 	struct api *api;
+	int asked;
 
 	(void)state;
 	for (int home = 0; home < 2; home++)
@@ -639,14 +640,16 @@ test_form_of_the_wildcard_is_found(void **state)
 			f.home = home;
 			api = open_api(&s, serve_files, 5000, false);
 			s.arg = &f;
+			/* One more to prove a form that might be an echo. */
+			asked = i + 1 + (i > 0);
 			assert_int_equal(read_file(api, "/tmp/x", 3, "abc"), 0);
-			assert_int_equal(server_seen(&s), i + 1);
+			assert_int_equal(server_seen(&s), asked);
 			/* Remembered; and now a "not found" is believed. */
 			assert_int_equal(read_file(api, "/tmp/y", 3, "abc"), 0);
-			assert_int_equal(server_seen(&s), i + 2);
+			assert_int_equal(server_seen(&s), asked + 1);
 			assert_int_equal(read_file(api, "/gone", 3, "abc"),
 			    -ENOENT);
-			assert_int_equal(server_seen(&s), i + 3);
+			assert_int_equal(server_seen(&s), asked + 2);
 			stop(api, &s);
 		}
 }

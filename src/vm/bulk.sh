@@ -1,0 +1,16 @@
+# shellcheck shell=sh
+# Y PATH...: the contents of many small files.  Expects list_gnu.sh or
+# list_busybox.sh.  Prints
+#	"#0 OK K\0", records, "#d\0", DATA, "\0#e\0", records, "#.\0"
+# DATA: the files one after another; the records (s of list_*.sh, in the order
+# of the paths, nothing for one that is missing) from before and after tell
+# where each begins, and which have stayed the same.
+Y() {
+	printf '#0 OK %s\0' "$K"
+	s "$@"
+	printf '#d\0'
+	cat "$@"
+	printf '\0#e\0'
+	s "$@"
+	printf '#.\0'
+}
