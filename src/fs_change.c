@@ -5,24 +5,12 @@
 #include <sys/stat.h>
 
 #include "content.h"
-#include "fs_impl.h"
+#include "fs_change.h"
 
 /*
- * Changes of names and attributes: one command each.  They run as jobs, so
- * that an interrupted caller does not lose what the VM has done meanwhile.
+ * Changes of names and attributes run as jobs, so that an interrupted caller
+ * does not lose what the VM has done meanwhile.
  */
-struct op {
-	struct job job;
-	struct fs *fs;
-	struct room_change ops[2]; /* strings owned; the last is the real one */
-	size_t nops;
-	struct room_changed now[2];
-	uint64_t dir, to_dir, node; /* held; 0: none */
-	char *name, *to_name;       /* owned */
-	char *hidden;               /* where an open file goes; owned */
-	uint64_t hides;             /* that file; held */
-	int error;
-};
 
 static void
 change_let_go(struct fs *fs, uint64_t id)
@@ -36,7 +24,7 @@ change_let_go(struct fs *fs, uint64_t id)
 static void
 change_free(struct job *job)
 {
-	struct op *c = (struct op *)job;
+	struct change_job *c = (struct change_job *)job;
 	size_t i;
 
 	tree_lock(c->fs->tree);
@@ -71,7 +59,7 @@ change_adopt_dir(struct fs *fs, uint64_t id, bool has, const struct attr *a,
 
 /* A file that is open loses its name: it is read from where it went. */
 static void
-change_hide(struct op *c)
+change_hide(struct change_job *c)
 {
 	struct node *n;
 
@@ -82,7 +70,7 @@ change_hide(struct op *c)
 }
 
 static void
-change_new_entry(struct op *c, struct node *dir,
+change_new_entry(struct change_job *c, struct node *dir,
     const struct room_change *op, const struct room_changed *now)
 {
 	struct entry e = {.name = c->name, .attr = now->self};
@@ -98,7 +86,7 @@ change_new_entry(struct op *c, struct node *dir,
 }
 
 static void
-change_adopt(struct op *c)
+change_adopt(struct change_job *c)
 {
 	const struct room_change *op = &c->ops[c->nops - 1];
 	const struct room_changed *now = &c->now[c->nops - 1];
@@ -165,7 +153,7 @@ change_adopt(struct op *c)
 
 /* It went otherwise than we thought: what we know of it is not so. */
 static void
-change_doubt(struct op *c)
+change_doubt(struct change_job *c)
 {
 	const uint64_t ids[] = {c->dir, c->to_dir, c->node};
 	struct node *n;
@@ -184,7 +172,7 @@ change_doubt(struct op *c)
 static void
 change_run(struct job *job)
 {
-	struct op *c = (struct op *)job;
+	struct change_job *c = (struct change_job *)job;
 	struct fs *fs = c->fs;
 
 	tree_lock(fs->tree);
@@ -207,10 +195,10 @@ change_run(struct job *job)
  * A change in a directory, with the tree locked; NULL: no memory, or (errno)
  * the directory is gone.  ops[0] has its path.
  */
-static struct op *
+struct change_job *
 change_new(struct fs *fs, enum room_op op, struct node *dir, const char *name)
 {
-	struct op *c;
+	struct change_job *c;
 
 	if ((c = calloc(1, sizeof *c)) == NULL)
 		return NULL;
@@ -240,8 +228,8 @@ change_new(struct fs *fs, enum room_op op, struct node *dir, const char *name)
 }
 
 /* Run it; the change's reference is still the caller's. */
-static int
-change_do(struct op *c, struct wait *wait)
+int
+change_do(struct change_job *c, struct wait *wait)
 {
 	int error;
 
@@ -253,7 +241,7 @@ change_do(struct op *c, struct wait *wait)
 }
 
 /* Names that can't be changed. */
-static int
+int
 change_refuse(struct fs *fs, const char *name)
 {
 	bool json;
@@ -266,7 +254,7 @@ change_refuse(struct fs *fs, const char *name)
 }
 
 /* May the VM's user change names in the directory? */
-static int
+int
 change_may(struct fs *fs, const struct node *dir)
 {
 	return fs_may(fs, &dir->attr, 03) ? 0 : -EACCES;
@@ -278,7 +266,7 @@ make_entry(fuse_req_t req, fuse_ino_t parent, const char *name,
     const struct room_change *what)
 {
 	struct fs *fs = fs_of(req);
-	struct op *c = NULL;
+	struct change_job *c = NULL;
 	struct node *n, *dir;
 	struct wait w;
 	int error;
@@ -355,8 +343,8 @@ fs_symlink(fuse_req_t req, const char *target, fuse_ino_t parent,
  * all its bytes are here they are kept here; else it gets a hidden name in
  * the VM until it is closed.  Tree locked.
  */
-static int
-change_keep_open(struct op *c, struct node *n, struct node *dir)
+int
+change_keep_open(struct change_job *c, struct node *n, struct node *dir)
 {
 	struct fs *fs = c->fs;
 	struct content *content;
@@ -383,7 +371,7 @@ static void
 remove_entry(fuse_req_t req, fuse_ino_t parent, const char *name, bool is_dir)
 {
 	struct fs *fs = fs_of(req);
-	struct op *c = NULL;
+	struct change_job *c = NULL;
 	struct node *n, *dir;
 	uint64_t sending = 0;
 	struct wait w;
@@ -450,159 +438,11 @@ fs_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 	remove_entry(req, parent, name, true);
 }
 
-/* The change for a rename of n, and of what has the new name; tree locked. */
-static int
-rename_prepare(struct fs *fs, struct node *dir, const char *name,
-    struct node *n, struct node *to_dir, const char *to_name,
-    struct node *target, bool noreplace, struct op **out)
-{
-	struct op *c;
-	int error;
-
-	if ((error = change_may(fs, dir)) != 0 ||
-	    (error = change_may(fs, to_dir)) != 0)
-		return error;
-	if (target != NULL && noreplace)
-		return -EEXIST;
-	if (target != NULL && target != n) {
-		if (S_ISDIR(target->attr.mode) && !S_ISDIR(n->attr.mode))
-			return -EISDIR;
-		if (!S_ISDIR(target->attr.mode) && S_ISDIR(n->attr.mode))
-			return -ENOTDIR;
-	}
-	if ((c = *out = change_new(fs, ROOM_RENAME, dir, name)) == NULL)
-		return -errno;
-	c->ops[0].noreplace = noreplace;
-	c->ops[0].ino = n->attr.ino;
-	c->to_dir = to_dir->id;
-	node_hold(to_dir);
-	c->ops[0].to = tree_path(fs->tree, to_dir, to_name);
-	c->to_name = strdup(to_name);
-	if (c->ops[0].to == NULL || c->to_name == NULL)
-		return -ENOMEM;
-	if (target == NULL || target == n)
-		return 0;
-	if ((error = change_keep_open(c, target, to_dir)) != 0 ||
-	    c->hidden == NULL)
-		return error;
-	c->ops[1] = c->ops[0];
-	c->ops[0] = (struct room_change){.op = ROOM_LINK,
-	    .path = strdup(c->hidden),
-	    .to = strdup(c->ops[1].to),
-	    .attr = c->ops[1].attr};
-	c->nops = 2;
-	return 0;
-}
-
-void
-fs_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
-    fuse_ino_t to_parent, const char *to_name, unsigned flags)
-{
-	struct fs *fs = fs_of(req);
-	struct op *c = NULL;
-	struct node *n, *target = NULL, *to_dir;
-	uint64_t id;
-	struct wait w;
-	int error;
-
-	fs_wait_begin(req, &w);
-	if (flags & ~RENAME_NOREPLACE) {
-		error = -EINVAL; /* exchange: no shell can */
-		goto out;
-	}
-	if ((error = change_refuse(fs, name)) != 0 ||
-	    (error = change_refuse(fs, to_name)) != 0 ||
-	    (error = fs_find_child(fs, &w, to_parent, to_name, &target)) != 0)
-		goto out;
-	/* What is under that name must be sent, or nothing is there to move. */
-	id = target != NULL && target->local ? target->id : 0;
-	tree_unlock(fs->tree);
-	if (id != 0 && (error = fs_send(fs, &w, id)) != 0)
-		goto out;
-	if ((error = fs_find_child(fs, &w, parent, name, &n)) != 0)
-		goto out;
-	id = n != NULL && n->local ? n->id : 0;
-	if (id != 0) {
-		tree_unlock(fs->tree);
-		if ((error = fs_send(fs, &w, id)) != 0 ||
-		    (error = fs_find_child(fs, &w, parent, name, &n)) != 0)
-			goto out;
-	}
-	if (n == NULL) {
-		error = -ENOENT;
-	} else if ((to_dir = tree_get(fs->tree, to_parent)) == NULL) {
-		error = -ESTALE;
-	} else {
-		struct dentry *d = tree_lookup(to_dir, to_name);
-
-		error = rename_prepare(fs, tree_get(fs->tree, parent), name, n,
-		    to_dir, to_name, d == NULL ? NULL : d->node,
-		    (flags & RENAME_NOREPLACE) != 0, &c);
-	}
-	tree_unlock(fs->tree);
-	if (error == 0)
-		error = change_do(c, &w);
-out:
-	fs_wait_end(req, &w);
-	fuse_reply_err(req, -error);
-	if (c != NULL)
-		job_put(&c->job);
-}
-
-void
-fs_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)
-{
-	struct fs *fs = fs_of(req);
-	struct op *c = NULL;
-	struct node *n, *other, *dir;
-	struct wait w;
-	int error;
-
-	fs_wait_begin(req, &w);
-	if ((error = change_refuse(fs, name)) != 0 ||
-	    (error = fs_send(fs, &w, ino)) != 0 ||
-	    (error = fs_find_child(fs, &w, parent, name, &other)) != 0)
-		goto out;
-	n = tree_get(fs->tree, ino);
-	dir = tree_get(fs->tree, parent);
-	if (n == NULL || n->stale)
-		error = -ESTALE;
-	else if (n->control)
-		error = -EPERM;
-	else if (other != NULL)
-		error = -EEXIST;
-	else if ((error = change_may(fs, dir)) != 0)
-		;
-	else if ((c = change_new(fs, ROOM_LINK, dir, name)) == NULL)
-		error = -errno;
-	else if ((c->ops[0].to = tree_path(fs->tree, n, NULL)) == NULL)
-		error = -errno;
-	else {
-		c->node = ino;
-		node_hold(n);
-	}
-	tree_unlock(fs->tree);
-	if (error == 0 && (error = change_do(c, &w)) == 0 &&
-	    (error = fs_find_child(fs, &w, parent, name, &n)) == 0 &&
-	    n == NULL) {
-		tree_unlock(fs->tree);
-		error = -ENOENT;
-	}
-out:
-	fs_wait_end(req, &w);
-	if (error != 0)
-		fuse_reply_err(req, -error);
-	else
-		fs_reply_node(fs, req, tree_get(fs->tree, parent), n);
-	if (c != NULL)
-		job_put(&c->job);
-}
-
 int
 fs_change_create(struct fs *fs, struct wait *w, struct node *dir,
     const char *name, mode_t mode)
 {
-	struct op *c;
+	struct change_job *c;
 	int error;
 
 	if ((c = change_new(fs, ROOM_CREATE, dir, name)) == NULL) {
@@ -621,7 +461,7 @@ int
 fs_change_attr(struct fs *fs, struct wait *w, struct node *n,
     const struct room_setattr *attr)
 {
-	struct op *c;
+	struct change_job *c;
 	int error = 0;
 
 	if ((c = change_new(fs, ROOM_SETATTR, NULL, NULL)) == NULL)
@@ -642,78 +482,10 @@ fs_change_attr(struct fs *fs, struct wait *w, struct node *n,
 	return error;
 }
 
-/* How much there is to copy, with the tree locked; -errno. */
-static int64_t
-copy_length(struct fs *fs, struct node *from, struct node *to, uint64_t offset,
-    uint64_t len)
-{
-	if (from == NULL || to == NULL || from->stale || to->stale)
-		return -ESTALE;
-	if (from->control || to->control || !S_ISREG(from->attr.mode) ||
-	    !S_ISREG(to->attr.mode) ||
-	    room_is_pseudo(fs->room, from->attr.dev))
-		return -EOPNOTSUPP; /* the kernel copies by itself then */
-	if (offset >= from->attr.size)
-		return 0;
-	if (len > from->attr.size - offset)
-		len = from->attr.size - offset;
-	return len > INT32_MAX ? INT32_MAX : (int64_t)len;
-}
-
-void
-fs_copy_file_range(fuse_req_t req, fuse_ino_t ino, off_t off,
-    struct fuse_file_info *fi, fuse_ino_t to_ino, off_t to_off,
-    struct fuse_file_info *to_fi, size_t len, int flags)
-{
-	struct fs *fs = fs_of(req);
-	struct op *c = NULL;
-	struct node *from, *to;
-	int64_t n = 0;
-	struct wait w;
-	int error;
-
-	(void)fi;
-	(void)to_fi;
-	(void)flags;
-	fs_wait_begin(req, &w);
-	if ((error = fs_send(fs, &w, ino)) != 0 ||
-	    (error = fs_send(fs, &w, to_ino)) != 0)
-		goto out;
-	tree_lock(fs->tree);
-	from = tree_get(fs->tree, ino);
-	to = tree_get(fs->tree, to_ino);
-	if ((n = copy_length(fs, from, to, off, len)) < 0)
-		error = n;
-	else if (n > 0 && (c = change_new(fs, ROOM_COPY, NULL, NULL)) == NULL)
-		error = -ENOMEM;
-	else if (n > 0) {
-		c->ops[0].path = fs_path_of(fs, from);
-		c->ops[0].to = fs_path_of(fs, to);
-		c->ops[0].offset = off;
-		c->ops[0].to_offset = to_off;
-		c->ops[0].length = n;
-		c->node = to_ino;
-		node_hold(to);
-		if (c->ops[0].path == NULL || c->ops[0].to == NULL)
-			error = -EOPNOTSUPP;
-	}
-	tree_unlock(fs->tree);
-	if (error == 0 && c != NULL)
-		error = change_do(c, &w);
-out:
-	fs_wait_end(req, &w);
-	if (c != NULL)
-		job_put(&c->job);
-	if (error != 0)
-		fuse_reply_err(req, -error);
-	else
-		fuse_reply_write(req, n);
-}
-
 void
 fs_remove_hidden(struct fs *fs, char *path)
 {
-	struct op *c;
+	struct change_job *c;
 
 	tree_lock(fs->tree);
 	c = change_new(fs, ROOM_UNLINK, NULL, NULL);

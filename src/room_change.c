@@ -166,6 +166,34 @@ room_take_result(const struct script_result *res, bool two_paths,
 	}
 }
 
+size_t
+room_attr_items(const char *path, const struct room_setattr *a,
+    struct script_change *to)
+{
+	struct script_change item = {.path = path};
+	size_t n = 0;
+
+	/* The owner first: it clears setuid. */
+	if (a->set_uid || a->set_gid) {
+		item.op = SCRIPT_CHOWN;
+		item.uid = a->set_uid ? a->uid : UINT32_MAX;
+		item.gid = a->set_gid ? a->gid : UINT32_MAX;
+		to[n++] = item;
+	}
+	if (a->set_mode) {
+		item.op = SCRIPT_CHMOD;
+		item.mode = a->mode & 07777;
+		to[n++] = item;
+	}
+	if (a->atime != ROOM_TIME_KEEP || a->mtime != ROOM_TIME_KEEP) {
+		item.op = SCRIPT_UTIMENS;
+		item.atime = room_time(a->atime);
+		item.mtime = room_time(a->mtime);
+		to[n++] = item;
+	}
+	return n;
+}
+
 /* The VM's changes for one of ours; how many. */
 static size_t
 change_items(const struct room_change *c, char token[17],
@@ -218,25 +246,7 @@ change_items(const struct room_change *c, char token[17],
 		item.size = c->length;
 		break;
 	case ROOM_SETATTR:
-		/* The owner first: it clears setuid. */
-		if (a->set_uid || a->set_gid) {
-			item.op = SCRIPT_CHOWN;
-			item.uid = a->set_uid ? a->uid : UINT32_MAX;
-			item.gid = a->set_gid ? a->gid : UINT32_MAX;
-			to[n++] = item;
-		}
-		if (a->set_mode) {
-			item.op = SCRIPT_CHMOD;
-			item.mode = a->mode & 07777;
-			to[n++] = item;
-		}
-		if (a->atime != ROOM_TIME_KEEP || a->mtime != ROOM_TIME_KEEP) {
-			item.op = SCRIPT_UTIMENS;
-			item.atime = room_time(a->atime);
-			item.mtime = room_time(a->mtime);
-			to[n++] = item;
-		}
-		return n;
+		return room_attr_items(c->path, a, to);
 	}
 	to[n++] = item;
 	return n;

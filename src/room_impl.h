@@ -63,6 +63,9 @@ int room_stage(struct room *, const struct room_write *w, const char *token,
 bool room_changes_fit(struct room *, struct script_change *, size_t n);
 void room_take_result(const struct script_result *, bool two_paths,
     struct room_changed *);
+/* Attributes as up to three changes of the VM's; how many. */
+size_t room_attr_items(const char *path, const struct room_setattr *,
+    struct script_change *to);
 int64_t room_time(int64_t ns); /* ROOM_TIME_* as SCRIPT_TIME_* */
 
 int room_errno(int error);

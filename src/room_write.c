@@ -66,34 +66,6 @@ item_set_attr(struct script_change *item, const struct room_setattr *a)
 	}
 }
 
-/* Attributes that go with RANGES or APPEND: changes of their own behind it. */
-static size_t
-attr_items(const struct room_write *w, struct script_change *to)
-{
-	const struct room_setattr *a = &w->attr;
-	struct script_change item = {.path = w->path};
-	size_t n = 0;
-
-	if (a->set_uid || a->set_gid) {
-		item.op = SCRIPT_CHOWN;
-		item.uid = a->set_uid ? a->uid : UINT32_MAX;
-		item.gid = a->set_gid ? a->gid : UINT32_MAX;
-		to[n++] = item;
-	}
-	if (a->set_mode) {
-		item.op = SCRIPT_CHMOD;
-		item.mode = a->mode & 07777;
-		to[n++] = item;
-	}
-	if (a->atime != ROOM_TIME_KEEP || a->mtime != ROOM_TIME_KEEP) {
-		item.op = SCRIPT_UTIMENS;
-		item.atime = room_time(a->atime);
-		item.mtime = room_time(a->mtime);
-		to[n++] = item;
-	}
-	return n;
-}
-
 /* The item that brings a new whole file, but for its data. */
 static struct script_change
 whole_item(const struct room_write *w, enum script_change_op op,
@@ -246,7 +218,7 @@ write_small(struct room *r, const struct room_write *w, const char *token,
 		    .op = w->how == ROOM_APPEND ? SCRIPT_APPEND :
 						  SCRIPT_RANGES,
 		    .size = w->expect.size};
-		n += attr_items(w, items + 1);
+		n += room_attr_items(w->path, &w->attr, items + 1);
 	}
 	items[0].data = buf;
 	items[0].data_len = len;
@@ -571,7 +543,7 @@ write_ranges_large(struct room *r, const struct room_write *w,
 		    .token = token,
 		    .sha256 = sha256,
 		    .data_len = all.end};
-		error = ranges_send(r, w, items, 1 + attr_items(w, items + 1),
+		error = ranges_send(r, w, items, 1 + room_attr_items(w->path, &w->attr, items + 1),
 		    out);
 	}
 	if (error != 0 && error != -EREMOTEIO && error != -ECANCELED) {

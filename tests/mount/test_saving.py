@@ -8,7 +8,7 @@ import stat
 import pytest
 
 from helpers_write import (
-    CREAT, SAVE, W, at, from_nth, host, noise, outcome, room_bytes, save,
+    CREAT, EndedMount, W, from_nth, host, noise, room_bytes, save,
 )
 from mountlib import (
     MIB, Call, Mount, do, put, raises, read_file, wait_until,
@@ -115,11 +115,11 @@ def recovered(cache, data):
 
 def test_sigterm_sends_what_was_not_closed(any_room):
     """W6"""
-    with Mount(any_room) as m:
+    with EndedMount(any_room) as m:
         m.ls(W)
         call = holder(m, b"unsaved\n")
-        m.process.send_signal(signal.SIGTERM)
-        m.process.wait(60)
+        m.signal(signal.SIGTERM)
+        m.wait_end()
         call.signal(signal.SIGKILL)
         assert room_bytes(any_room, "f") == b"unsaved\n"
 
@@ -127,12 +127,12 @@ def test_sigterm_sends_what_was_not_closed(any_room):
 def test_what_cannot_be_sent_at_the_end_is_kept(any_room, tmp_path):
     """W6: under its path in the room, and the log says so."""
     cache = str(tmp_path / "cache")
-    with Mount(any_room, "timeout=2", cache=cache) as m:
+    with EndedMount(any_room, "timeout=2", cache=cache) as m:
         m.ls(W)
         call = holder(m, b"unsaved\n")
         any_room.control(faults=from_nth(1, BAD))
-        m.process.send_signal(signal.SIGTERM)
-        m.process.wait(120)
+        m.signal(signal.SIGTERM)
+        m.wait_end(120)
         call.signal(signal.SIGKILL)
         assert recovered(cache, b"unsaved\n"), m.stderr()
         assert cache + "/recovery/" in m.stderr()
@@ -142,13 +142,12 @@ def test_what_cannot_be_sent_at_the_end_is_kept(any_room, tmp_path):
 def test_after_a_sigkill_the_next_mount_finds_it(any_room, tmp_path):
     """W7"""
     cache = str(tmp_path / "cache")
-    with pytest.raises(AssertionError):
-        with Mount(any_room, cache=cache) as m:
-            m.ls(W)
-            call = holder(m, b"unsaved\n")
-            m.process.kill()
-            m.process.wait(20)
-            call.signal(signal.SIGKILL)
+    with EndedMount(any_room, cache=cache) as m:
+        m.ls(W)
+        call = holder(m, b"unsaved\n")
+        m.signal(signal.SIGKILL)
+        m.wait_end()
+        call.signal(signal.SIGKILL)
     with Mount(any_room, cache=cache) as m:
         wait_until(lambda: recovered(cache, b"unsaved\n"), what="it")
         assert cache + "/recovery/" in m.stderr()

@@ -1,0 +1,45 @@
+#ifndef FS_CHANGE_H
+#define FS_CHANGE_H
+
+#include "fs_impl.h"
+
+/* What fs_change.c and fs_rename.c share; nobody else includes this. */
+
+/*
+ * Changes of names and attributes: one command each.  They run as jobs, so
+ * that an interrupted caller does not lose what the VM has done meanwhile.
+ */
+struct change_job {
+	struct job job;
+	struct fs *fs;
+	struct room_change ops[2]; /* strings owned; the last is the real one */
+	size_t nops;
+	struct room_changed now[2];
+	uint64_t dir, to_dir, node; /* held; 0: none */
+	char *name, *to_name;       /* owned */
+	char *hidden;               /* where an open file goes; owned */
+	uint64_t hides;             /* that file; held */
+	int error;
+};
+
+/*
+ * A change in a directory (NULL: of something without a name), with the tree
+ * locked; NULL: no memory, or (errno) the directory is gone.  ops[0] has its
+ * path.  job_put() it.
+ */
+struct change_job *change_new(struct fs *, enum room_op, struct node *dir,
+    const char *name);
+/* Run it; the reference is still the caller's. */
+int change_do(struct change_job *, struct wait *);
+/* Names that can't be changed: -EPERM, -ENAMETOOLONG. */
+int change_refuse(struct fs *, const char *name);
+/* May the VM's user change names in the directory? */
+int change_may(struct fs *, const struct node *dir);
+/*
+ * An open file is about to lose its last name and must go on working: if all
+ * its bytes are here they are kept here; else c->hidden is set to the hidden
+ * name that it shall have in the VM until it is closed.  Tree locked.
+ */
+int change_keep_open(struct change_job *, struct node *, struct node *dir);
+
+#endif

@@ -1,0 +1,32 @@
+#ifndef FS_FILE_H
+#define FS_FILE_H
+
+#include "fs_impl.h"
+
+/* What fs_open.c and fs_file.c share; nobody else includes this. */
+
+/* How often a file may change under a read before that is an error. */
+#define READ_TRIES 4
+
+struct open_file {
+	struct session *session; /* of a control file */
+	bool pseudo;             /* a file whose size lies: */
+	char *data;              /* all of it, from the first read on */
+	size_t len;
+	pthread_mutex_t lock; /* guards data and len */
+	bool writes, append;
+	struct attr attr;  /* of the version that was last read; under lock */
+	struct blob *blob; /* of that version, kept while it is open */
+};
+
+static inline struct open_file *
+file_of(struct fuse_file_info *fi)
+{
+	return (struct open_file *)(uintptr_t)fi->fh;
+}
+
+/* The bytes of a file; what the cache lacks is fetched. */
+int fs_read_file(struct fs *, struct wait *, fuse_ino_t, struct open_file *,
+    size_t, off_t, struct span *);
+
+#endif
