@@ -272,8 +272,8 @@ lint()
 
 mounts()
 {
-	run_pytest room "$out/gcc" 300 "$workers" tests/vm tests/roomd
-	run_pytest mount "$out/gcc" 900 "$workers" tests/mount
+	run_pytest mount "$out/gcc" 900 "$workers" \
+	    tests/vm tests/roomd tests/mount
 }
 
 no_reports()

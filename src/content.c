@@ -19,6 +19,14 @@ struct content {
 	struct intervals written; /* of the work file */
 	struct intervals dirty;   /* written and not sent */
 	struct intervals sending;
+	/*
+	 * What the last attempt sent may have arrived without our knowing:
+	 * then it is sent again just so, under the same token.
+	 */
+	bool unsettled;
+	char token[17];
+	uint64_t token_changes;   /* `changes` by then */
+	struct interval appended_then; /* what it appended, if it did */
 	bool create, exclusive;
 	bool whole;    /* nothing of the base is to stay: send it all */
 	bool resized;  /* its length has to be sent, too */
@@ -409,15 +417,41 @@ content_begin_send(struct content *c, struct room_write *w)
 	    .arg = c,
 	    .attr = c->attr,
 	};
+	w->changes = c->changes;
 	intervals_free(&c->sending);
-	c->sending = c->dirty;
-	c->dirty = (struct intervals){0};
+	if (c->unsettled && w->how == ROOM_APPEND &&
+	    c->appended_then.end > c->appended_then.start) {
+		/* Just that first, or it would stand there twice. */
+		w->repeat = true;
+		w->changes = c->token_changes;
+		intervals_add(&c->sending, c->appended_then.start,
+		    c->appended_then.end);
+		intervals_remove(&c->dirty, c->appended_then.start,
+		    c->appended_then.end);
+	} else {
+		w->repeat = c->unsettled && c->changes == c->token_changes;
+		/* It may be ours by now, with other bytes. */
+		if (c->unsettled && !w->repeat)
+			w->exclusive = false;
+		c->sending = c->dirty;
+		c->dirty = (struct intervals){0};
+	}
+	if (!w->repeat)
+		room_nonce(c->token);
+	w->token = c->token;
 	w->ranges = c->sending.v;
 	w->nranges = c->sending.count;
-	w->changes = c->changes;
 	c->attr = no_attr;
 	c->has_attr = c->whole = c->resized = false;
 	pthread_mutex_unlock(&c->lock);
+}
+
+/* May it have arrived all the same?  (The VM's own errors are certain.) */
+static bool
+error_is_unsettled(int error)
+{
+	return error == -EREMOTEIO || error == -ETIMEDOUT || error == -EIO ||
+	    error == -ECANCELED;
 }
 
 /* It did not arrive: what was taken is to be sent again. */
@@ -450,6 +484,11 @@ content_end_send(struct content *c, struct room_write *w, int error,
 	bool more;
 
 	pthread_mutex_lock(&c->lock);
+	c->unsettled = error_is_unsettled(error);
+	c->token_changes = w->changes;
+	c->appended_then = w->how == ROOM_APPEND && w->nranges == 1 ?
+	    w->ranges[0] :
+	    (struct interval){0, 0};
 	if (error != 0) {
 		content_unsend(c, w);
 		pthread_mutex_unlock(&c->lock);

@@ -206,7 +206,13 @@ struct room_write {
 	int (*read)(void *arg, uint64_t offset, void *buf, size_t len);
 	void *arg;
 	struct room_setattr attr; /* to be set with it; not set_size */
-	uint64_t changes;         /* the caller's own */
+	/*
+	 * New for new bytes (room_nonce()); the same, with `repeat`, when the
+	 * fate of the last attempt to send just these is unknown.
+	 */
+	const char *token;
+	bool repeat;
+	uint64_t changes; /* the caller's own */
 };
 int room_write(struct room *, const struct room_write *,
     struct room_changed *);

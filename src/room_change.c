@@ -64,7 +64,7 @@ forget_now(struct room *r, struct script_change *items, size_t n,
  * whether the first ran.
  */
 int
-room_send_changes(struct room *r, enum api_kind kind,
+room_send_changes(struct room *r, enum api_kind kind, bool repeat,
     struct script_change *items, size_t n, struct script_result *results)
 {
 	enum script_tools tools = room_tools(r);
@@ -80,7 +80,7 @@ room_send_changes(struct room *r, enum api_kind kind,
 	if (kind == API_CHANGE)
 		forget_now(r, items, n, tokens);
 	for (i = 0; i < n; i++)
-		items[i].again = 0;
+		items[i].again = repeat;
 	first = script_compose_changes(tools, nonce, items, n, &first_len);
 	for (i = 0; i < n; i++)
 		items[i].again = 1;
@@ -291,7 +291,7 @@ room_change_all(struct room *r, const struct room_change *c, size_t n,
 		first[i] = count;
 		count += change_items(&c[i], token, items + count);
 	}
-	if ((error = room_send_changes(r, API_CHANGE, items, count, results)))
+	if ((error = room_send_changes(r, API_CHANGE, false, items, count, results)))
 		return error;
 	for (i = 0; i < n; i++) {
 		two = c[i].op == ROOM_RENAME || c[i].op == ROOM_LINK ||

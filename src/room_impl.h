@@ -49,10 +49,10 @@ int room_script(struct room *, enum api_kind, const char *command, size_t len,
 
 /*
  * Run changes as one command; sent again, marked as a repeat, when nobody
- * knows whether they ran.  results: n of them, each with its own errno.
+ * knows whether they ran (repeat: that is so from the start).  results: n of them, each with its own errno.
  */
-int room_send_changes(struct room *, enum api_kind, struct script_change *,
-    size_t n, struct script_result *results);
+int room_send_changes(struct room *, enum api_kind, bool repeat,
+    struct script_change *, size_t n, struct script_result *results);
 /*
  * Put bytes into the hidden file .gentilityfs-TOKEN in path's directory, in
  * pieces, several in flight.  w: size, ranges and read() count.

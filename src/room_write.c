@@ -92,7 +92,7 @@ whole_item(const struct room_write *w, enum script_change_op op,
  * what it is now, with -ESTALE.
  */
 static int
-write_send(struct room *r, struct script_change *items, size_t n,
+write_send(struct room *r, bool repeat, struct script_change *items, size_t n,
     struct attr *expect, struct room_changed *out)
 {
 	struct script_result results[5] = {0};
@@ -100,7 +100,7 @@ write_send(struct room *r, struct script_change *items, size_t n,
 	size_t i;
 	int error;
 
-	error = room_send_changes(r, API_CHANGE, items, n, results);
+	error = room_send_changes(r, API_CHANGE, repeat, items, n, results);
 	if (error != 0)
 		return error;
 	*out = (struct room_changed){.checked = checked};
@@ -158,7 +158,7 @@ ranges_send(struct room *r, const struct room_write *w,
 	items[0].expect = &expect;
 	for (tries = 0;; tries++) {
 		ranges_place(w, &expect, ranges, &items[0].size);
-		error = write_send(r, items, n, &expect, out);
+		error = write_send(r, w->repeat, items, n, &expect, out);
 		if (error != -ESTALE || w->expecting || tries == 4 ||
 		    expect.ino != w->expect.ino)
 			break;
@@ -227,7 +227,7 @@ write_small(struct room *r, const struct room_write *w, const char *token,
 	else if (w->how == ROOM_RANGES)
 		error = ranges_send(r, w, items, n, out);
 	else
-		error = write_send(r, items, n, &now, out);
+		error = write_send(r, w->repeat, items, n, &now, out);
 out:
 	free(buf);
 	return error;
@@ -270,7 +270,7 @@ piece_run(struct job *job)
 	struct script_result result = {0};
 	int error;
 
-	error = room_send_changes(all->room, API_PIECE, &item, 1, &result);
+	error = room_send_changes(all->room, API_PIECE, false, &item, 1, &result);
 	if (error == 0)
 		error = result.error;
 	pthread_mutex_lock(&all->lock);
@@ -470,7 +470,7 @@ write_whole_large(struct room *r, const struct room_write *w,
 		item = whole_item(w, SCRIPT_COMMIT, token);
 		item.sha256 = sha256;
 		/* -EAGAIN: what is staged is not that, so once more. */
-		if ((error = write_send(r, &item, 1, &now, out)) != -EAGAIN)
+		if ((error = write_send(r, w->repeat, &item, 1, &now, out)) != -EAGAIN)
 			break;
 	}
 	if (error == -EAGAIN)
@@ -479,7 +479,7 @@ write_whole_large(struct room *r, const struct room_write *w,
 		item = (struct script_change){.op = SCRIPT_ABORT,
 		    .path = w->path,
 		    .token = token};
-		room_send_changes(r, API_CHANGE, &item, 1, &result);
+		room_send_changes(r, API_CHANGE, false, &item, 1, &result);
 	}
 	return error;
 }
@@ -550,7 +550,7 @@ write_ranges_large(struct room *r, const struct room_write *w,
 		items[0] = (struct script_change){.op = SCRIPT_ABORT,
 		    .path = w->path,
 		    .token = token};
-		room_send_changes(r, API_CHANGE, items, 1, &result);
+		room_send_changes(r, API_CHANGE, false, items, 1, &result);
 	}
 	return error == -EAGAIN ? -EIO : error;
 }
@@ -587,16 +587,14 @@ int
 room_write(struct room *r, const struct room_write *w,
     struct room_changed *out)
 {
-	char token[17];
 	int error;
 
 	if (w->how == ROOM_RANGES && w->nranges > WRITE_RANGES)
 		return write_in_parts(r, w, out);
-	room_nonce(token);
-	error = write_small(r, w, token, out);
+	error = write_small(r, w, w->token, out);
 	if (error == -E2BIG)
 		error = w->how == ROOM_WHOLE ?
-		    write_whole_large(r, w, token, out) :
-		    write_ranges_large(r, w, token, out);
+		    write_whole_large(r, w, w->token, out) :
+		    write_ranges_large(r, w, w->token, out);
 	return error;
 }
