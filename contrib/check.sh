@@ -163,18 +163,23 @@ prepare()
 	check build-gcc build gcc --enable-werror
 }
 
-# End what the tests left behind, and say what it was: our programs out of
-# this build directory, and what is mounted in the tests' own directory.
+# Is it a process of ours: a program out of this build directory, or one that
+# the tests in our directory started?
+is_ours()
+{
+	case $(readlink "/proc/$1/exe" 2>/dev/null) in
+	"$out"/*) return 0 ;;
+	esac
+	grep -qzxF "TMPDIR=$scratch" "/proc/$1/environ" 2>/dev/null
+}
+
+# End what the tests left behind, and say what it was.
 sweep()
 {
-	local exe pid point found=0
-	for exe in /proc/[0-9]*/exe; do
-		case $(readlink "$exe" 2>/dev/null) in
-		"$out"/*) ;;
-		*) continue ;;
-		esac
-		pid=${exe#/proc/}
-		pid=${pid%/exe}
+	local pid point found=0
+	for pid in /proc/[0-9]*; do
+		pid=${pid#/proc/}
+		is_ours "$pid" || continue
 		echo "left running: $(tr '\0' ' ' <"/proc/$pid/cmdline")"
 		kill -KILL "$pid" 2>/dev/null
 		found=1

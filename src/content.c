@@ -37,6 +37,7 @@ struct content {
 	struct blob *kept; /* keeps the base's bytes from being evicted */
 	char *hidden;
 	char *name;
+	uint64_t tried; /* `changes` at the last attempt */
 	uint64_t changes, sent; /* counts, to see changes while sending */
 };
 
@@ -255,6 +256,17 @@ content_is_dirty(struct content *c)
 	dirty = c->changes != c->sent;
 	pthread_mutex_unlock(&c->lock);
 	return dirty;
+}
+
+bool
+content_is_untried(struct content *c)
+{
+	bool untried;
+
+	pthread_mutex_lock(&c->lock);
+	untried = c->changes != c->sent && c->changes != c->tried;
+	pthread_mutex_unlock(&c->lock);
+	return untried;
 }
 
 bool
@@ -485,7 +497,7 @@ content_end_send(struct content *c, struct room_write *w, int error,
 
 	pthread_mutex_lock(&c->lock);
 	c->unsettled = error_is_unsettled(error);
-	c->token_changes = w->changes;
+	c->token_changes = c->tried = w->changes;
 	c->appended_then = w->how == ROOM_APPEND && w->nranges == 1 ?
 	    w->ranges[0] :
 	    (struct interval){0, 0};

@@ -37,6 +37,8 @@ void content_setattr(struct content *, const struct room_setattr *);
 
 uint64_t content_size(struct content *);
 bool content_is_dirty(struct content *);
+/* Is there something that no attempt to send has included yet? */
+bool content_is_untried(struct content *);
 bool content_is_new(struct content *);  /* the VM has no such file yet */
 bool content_is_written(struct content *); /* more to send than emptiness */
 

@@ -336,7 +336,8 @@ fs_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		bool file = h->session == NULL && n->content != NULL;
 
 		/* A page of a shared mapping may come after the last close. */
-		if (file && n->local && h->writes && !fs_is_sending(fs, n))
+		if (file && n->local && h->writes &&
+		    content_is_untried(n->content) && !fs_is_sending(fs, n))
 			fs_send_later(fs, n);
 		if (file && n->opens == 1 && !n->local) {
 			if (content_hidden(n->content) != NULL)

@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(config, items):
         why = "no fusermount3 here (Debian: fuse3)"
     if why:
         for item in ours:
-            if "room" in item.fixturenames:
+            if item.fspath.basename not in ("test_semantics.py", "test_cli.py"):
                 item.add_marker(pytest.mark.skip(reason=why))
 
 
