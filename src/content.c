@@ -129,6 +129,9 @@ content_zero(struct content *c, uint64_t end)
 		return 0;
 	if ((error = content_work(c)) != 0)
 		return error;
+	if (lseek(c->fd, 0, SEEK_END) < (off_t)end &&
+	    ftruncate(c->fd, end) == -1)
+		return -errno;
 	if ((error = intervals_add(&c->written, start, end)) == 0)
 		error = intervals_add(&c->dirty, start, end);
 	return error;

@@ -11,6 +11,7 @@
  * k-th name; "." and ".." come first.
  */
 struct dir_handle {
+	TAILQ_ENTRY(dir_handle) link; /* in fs->dirs */
 	bool filled;
 	size_t count, room, used;
 	struct {
@@ -28,7 +29,10 @@ dir_clear(struct dir_handle *h)
 {
 	free(h->items);
 	free(h->names);
-	*h = (struct dir_handle){0};
+	h->items = NULL;
+	h->names = NULL;
+	h->count = h->room = h->used = h->names_room = 0;
+	h->filled = false;
 }
 
 static int
@@ -91,6 +95,32 @@ fail:
 	return -ENOMEM;
 }
 
+static void
+dir_close(struct fs *fs, fuse_ino_t ino, struct dir_handle *h)
+{
+	struct node *n;
+
+	tree_lock(fs->tree);
+	if ((n = tree_get(fs->tree, ino)) != NULL)
+		node_release(fs->tree, n);
+	TAILQ_REMOVE(&fs->dirs, h, link);
+	tree_unlock(fs->tree);
+	dir_clear(h);
+	free(h);
+}
+
+void
+fs_free_dirs(struct fs *fs)
+{
+	struct dir_handle *h;
+
+	while ((h = TAILQ_FIRST(&fs->dirs)) != NULL) {
+		TAILQ_REMOVE(&fs->dirs, h, link);
+		dir_clear(h);
+		free(h);
+	}
+}
+
 void
 fs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
@@ -118,31 +148,17 @@ fs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	fi->keep_cache = n->dir->shown == n->dir->version;
 	n->dir->shown = n->dir->version;
 	node_hold(n);
+	TAILQ_INSERT_TAIL(&fs->dirs, h, link);
 	tree_unlock(fs->tree);
 	fi->fh = (uintptr_t)h;
-	if (fuse_reply_open(req, fi) == -ENOENT) {
-		tree_lock(fs->tree);
-		if ((n = tree_get(fs->tree, ino)) != NULL)
-			node_release(fs->tree, n);
-		tree_unlock(fs->tree);
-		dir_clear(h);
-		free(h);
-	}
+	if (fuse_reply_open(req, fi) == -ENOENT)
+		dir_close(fs, ino, h);
 }
 
 void
 fs_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct dir_handle *h = (struct dir_handle *)(uintptr_t)fi->fh;
-	struct fs *fs = fs_of(req);
-	struct node *n;
-
-	tree_lock(fs->tree);
-	if ((n = tree_get(fs->tree, ino)) != NULL)
-		node_release(fs->tree, n);
-	tree_unlock(fs->tree);
-	dir_clear(h);
-	free(h);
+	dir_close(fs_of(req), ino, (struct dir_handle *)(uintptr_t)fi->fh);
 	fuse_reply_err(req, 0);
 }
 

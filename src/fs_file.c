@@ -237,7 +237,9 @@ fs_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size,
 	if (h->session != NULL)
 		error = session_write(h->session, data, size, off);
 	else if ((error = file_content(fs, ino, &c)) == 0 &&
-	    (error = content_write(c, data, size, &offset, h->append)) == 0) {
+	    (error = content_write(c, data, size, &offset,
+		 /* a mapping's pages have their place */
+		 h->append && !fi->writepage)) == 0) {
 		file_changed(fs, ino);
 		if (offset != (uint64_t)off) /* its pages are elsewhere */
 			notify_inode(fs->notify, ino);

@@ -9,6 +9,7 @@
 #define READ_TRIES 4
 
 struct open_file {
+	TAILQ_ENTRY(open_file) link; /* in fs->files; under the tree's lock */
 	struct session *session; /* of a control file */
 	bool pseudo;             /* a file whose size lies: */
 	char *data;              /* all of it, from the first read on */

@@ -17,6 +17,8 @@
 
 struct content;
 struct control;
+struct dir_handle;
+struct open_file;
 struct send;
 struct bulk;
 
@@ -33,6 +35,8 @@ struct fs {
 	bool mounted;
 	uint64_t root_dev;
 	_Atomic uint64_t settled; /* the kernel knows of all changes before; atomic */
+	TAILQ_HEAD(, open_file) files;
+	TAILQ_HEAD(, dir_handle) dirs; /* open ones; under the tree's lock */
 	struct {
 		uint64_t top, at; /* where it began, and when it went on */
 		unsigned steps;
@@ -129,6 +133,10 @@ int fs_change_attr(struct fs *, struct wait *, struct node *,
 void fs_truncate_control(struct fuse_file_info *, uint64_t size);
 /* An open file without a name is closed: its hidden name goes.  Owns path. */
 void fs_remove_hidden(struct fs *, char *path);
+
+/* What programs still have open when the mount ends by force. */
+void fs_free_files(struct fs *);
+void fs_free_dirs(struct fs *);
 
 /* Check everything that is in use anew, and tell the kernel. */
 void fs_check_all(struct fs *);

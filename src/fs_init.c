@@ -240,8 +240,12 @@ fs_free(struct fs *fs)
 {
 	/* Waits of any kind end with it. */
 	room_shutdown(fs->room);
+	fs_free_files(fs);
+	fs_free_dirs(fs);
 	control_close(fs->control);
 	pool_close(fs->pool);
+	if (fs->mounted)
+		room_finish(fs->room);
 	notify_close(fs->notify);
 	if (fs->tree != NULL)
 		tree_set_notify(fs->tree, NULL);
@@ -267,6 +271,8 @@ fs_mount(struct fs **out, const struct options *options, struct room *room,
 	fs->options = options;
 	fs->room = room;
 	TAILQ_INIT(&fs->sends);
+	TAILQ_INIT(&fs->files);
+	TAILQ_INIT(&fs->dirs);
 	TAILQ_INIT(&fs->bulk.jobs);
 	snprintf(detail, 512, "cannot start");
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
@@ -319,8 +325,38 @@ fail:
 
 struct signals {
 	struct fs *fs;
+	pthread_t main;
 	sigset_t set;
 };
+
+/* Only to have the main thread's sleep interrupted. */
+static void
+wake_up(int sig)
+{
+	(void)sig;
+}
+
+/* End libfuse's loop, also when somebody has files open or waits. */
+static void
+end_loop(struct signals *s)
+{
+	const struct timespec step = {.tv_nsec = 50000000};
+	struct fs *fs = s->fs;
+	int sig;
+
+	fuse_session_exit(fs->session);
+	fuse_session_unmount(fs->session);
+	control_interrupt(fs->control);
+	pool_interrupt(fs->pool);
+	store_interrupt(fs->store);
+	room_interrupt(fs->room);
+	/* libfuse's main thread looks whether to end when it is woken; it may
+	 * just be about to sleep. */
+	do {
+		pthread_kill(s->main, SIGUSR2);
+		sig = sigtimedwait(&s->set, NULL, &step);
+	} while (sig != SIGUSR1);
+}
 
 /*
  * Signals are waited for, not handled: TERM must get through however busy
@@ -333,21 +369,16 @@ signal_thread(void *arg)
 	int sig;
 
 	while (sigwait(&s->set, &sig) == 0) {
+		if (sig == SIGUSR1) /* fs_loop() is done */
+			break;
 		if (sig == SIGHUP) {
 			log_info("SIGHUP: checking everything anew");
 			fs_check_all(s->fs);
 			continue;
 		}
-		if (sig == SIGUSR1) /* fs_loop() is done */
-			break;
 		log_info("signal %d: unmounting", sig);
-		fuse_session_exit(s->fs->session);
-		fuse_session_unmount(s->fs->session);
-		/* Whoever waits would keep libfuse from ending. */
-		control_interrupt(s->fs->control);
-		pool_interrupt(s->fs->pool);
-		store_interrupt(s->fs->store);
-		room_interrupt(s->fs->room);
+		end_loop(s);
+		break;
 	}
 	return NULL;
 }
@@ -355,7 +386,8 @@ signal_thread(void *arg)
 int
 fs_loop(struct fs *fs)
 {
-	struct signals signals = {.fs = fs};
+	struct signals signals = {.fs = fs, .main = pthread_self()};
+	struct sigaction wake = {.sa_handler = wake_up};
 	pthread_t thread;
 	int error;
 
@@ -366,6 +398,7 @@ fs_loop(struct fs *fs)
 	sigaddset(&signals.set, SIGUSR1);
 	pthread_sigmask(SIG_BLOCK, &signals.set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	sigaction(SIGUSR2, &wake, NULL); /* not SA_RESTART */
 	if ((error = thread_create(&thread, NULL, signal_thread, &signals)))
 		return error;
 	if (fs->options->single) {

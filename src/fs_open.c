@@ -15,7 +15,7 @@
 #define OPEN_FETCH ((uint64_t)1024 * 1024)
 
 static struct open_file *
-handle_new(const struct fuse_file_info *fi)
+handle_new(struct fs *fs, const struct fuse_file_info *fi)
 {
 	struct open_file *h;
 
@@ -24,12 +24,18 @@ handle_new(const struct fuse_file_info *fi)
 	pthread_mutex_init(&h->lock, NULL);
 	h->writes = (fi->flags & O_ACCMODE) != O_RDONLY;
 	h->append = (fi->flags & O_APPEND) != 0;
+	tree_lock(fs->tree);
+	TAILQ_INSERT_TAIL(&fs->files, h, link);
+	tree_unlock(fs->tree);
 	return h;
 }
 
 static void
-handle_free(struct open_file *h)
+handle_free(struct fs *fs, struct open_file *h)
 {
+	tree_lock(fs->tree);
+	TAILQ_REMOVE(&fs->files, h, link);
+	tree_unlock(fs->tree);
 	if (h->session != NULL)
 		session_release(h->session);
 	/* The last read is over; the lock says so to thread sanitizers, which
@@ -113,7 +119,7 @@ open_undo(struct fs *fs, fuse_ino_t ino, struct open_file *h)
 		node_release(fs->tree, n);
 	}
 	tree_unlock(fs->tree);
-	handle_free(h);
+	handle_free(fs, h);
 }
 
 /*
@@ -168,7 +174,7 @@ fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	bool fetch = false;
 	int error;
 
-	if ((h = handle_new(fi)) == NULL) {
+	if ((h = handle_new(fs, fi)) == NULL) {
 		fuse_reply_err(req, ENOMEM);
 		return;
 	}
@@ -176,7 +182,7 @@ fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	error = fs_find_node(fs, &w, ino, true, &n);
 	if (error != 0) {
 		fs_wait_end(req, &w);
-		handle_free(h);
+		handle_free(fs, h);
 		fuse_reply_err(req, -error);
 		return;
 	}
@@ -272,7 +278,7 @@ fs_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		fuse_reply_err(req, ENAMETOOLONG);
 		return;
 	}
-	if ((h = handle_new(fi)) == NULL) {
+	if ((h = handle_new(fs, fi)) == NULL) {
 		fuse_reply_err(req, ENOMEM);
 		return;
 	}
@@ -319,7 +325,7 @@ fs_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	return;
 fail:
 	fs_wait_end(req, &w);
-	handle_free(h);
+	handle_free(fs, h);
 	fuse_reply_err(req, -error);
 }
 
@@ -348,8 +354,17 @@ fs_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		node_release(fs->tree, n);
 	}
 	tree_unlock(fs->tree);
-	handle_free(h);
+	handle_free(fs, h);
 	if (hidden != NULL)
 		fs_remove_hidden(fs, hidden);
 	fuse_reply_err(req, 0);
+}
+
+void
+fs_free_files(struct fs *fs)
+{
+	struct open_file *h;
+
+	while ((h = TAILQ_FIRST(&fs->files)) != NULL)
+		handle_free(fs, h);
 }

@@ -508,6 +508,13 @@ room_shutdown(struct room *r)
 }
 
 void
+room_finish(struct room *r)
+{
+	pool_close(r->pool);
+	r->pool = NULL;
+}
+
+void
 room_close(struct room *r)
 {
 	struct probe_list *p;

@@ -67,6 +67,9 @@ int room_open(struct room **, const struct room_config *, char detail[512]);
 void room_set_hooks(struct room *, const struct room_hooks *);
 void room_interrupt(struct room *); /* end the waits of callers with -EINTR */
 void room_shutdown(struct room *); /* fail all waits with -ECANCELED */
+/* After room_shutdown(): wait until no hook is called any more.  Then nothing
+ * but room_close() may be called. */
+void room_finish(struct room *);
 void room_close(struct room *);
 
 /* 16 random hex digits and NUL: for names of hidden files. */
