@@ -306,6 +306,20 @@ content_base(struct content *c)
 }
 
 void
+content_reset(struct content *c, const struct attr *base)
+{
+	pthread_mutex_lock(&c->lock);
+	if (c->changes == c->sent) {
+		content_drop_work(c);
+		intervals_free(&c->dirty);
+		c->base = *base;
+		c->size = c->base_size = base->size;
+		c->whole = c->resized = c->appended = false;
+	}
+	pthread_mutex_unlock(&c->lock);
+}
+
+void
 content_set_base(struct content *c, const struct attr *base)
 {
 	pthread_mutex_lock(&c->lock);

@@ -46,6 +46,8 @@ bool content_is_written(struct content *); /* more to send than emptiness */
 int content_read(struct content *, struct wait *, const char *path,
     uint64_t offset, size_t len, struct span *);
 
+/* Nothing is unsent, and the VM has this version now. */
+void content_reset(struct content *, const struct attr *);
 /* The VM's version became another one under the changes. */
 void content_set_base(struct content *, const struct attr *);
 struct attr content_base(struct content *);

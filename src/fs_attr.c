@@ -63,7 +63,7 @@ fs_fill_stat(struct fs *fs, const struct node *n, struct stat *st)
 		st->st_gid = o->gid;
 	if (o->set_umask)
 		st->st_mode &= ~o->umask;
-	st->st_ino = fs_ino(fs, a);
+	st->st_ino = n->first_ino != 0 ? n->first_ino : fs_ino(fs, a);
 	st->st_size = a->size > INT64_MAX ? INT64_MAX : (off_t)a->size;
 	/* Programs take a link's size for the length of its text. */
 	if (S_ISLNK(a->mode) && (text = fs_link_text(fs, n)) != NULL) {

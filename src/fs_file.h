@@ -15,7 +15,8 @@ struct open_file {
 	char *data;              /* all of it, from the first read on */
 	size_t len;
 	pthread_mutex_t lock; /* guards data and len */
-	bool writes, append;
+	bool writes; /* or made the file: closing it sends */
+	bool append;
 	struct attr attr;  /* of the version that was last read; under lock */
 	struct blob *blob; /* of that version, kept while it is open */
 };

@@ -245,11 +245,12 @@ create_local(struct fs *fs, struct node *dir, const char *name, mode_t mode,
 	int error;
 
 	e.attr.atime = e.attr.mtime = e.attr.ctime = fs_now_ns();
-	/* Its own number until the VM gives one. */
 	e.attr.ino = 1ull << 61 | tree_next_epoch(fs->tree);
 	n = tree_adopt_entry(fs->tree, dir, &e, room_now());
 	if (n == NULL)
 		return -ENOMEM;
+	/* Programs (sqlite, tar) take it ill when a file's number changes. */
+	n->first_ino = e.attr.ino;
 	if ((error = content_open(&n->content, fs->store, NULL, n->id)) != 0) {
 		tree_remove(fs->tree, tree_lookup(dir, name));
 		return error;
@@ -313,6 +314,7 @@ fs_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		goto fail;
 	}
 	fs_wait_end(req, &w);
+	h->writes = true;
 	node_hold(n);
 	fs_fill_entry(fs, dir, n, &e);
 	node_remember(n);

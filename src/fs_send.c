@@ -71,6 +71,8 @@ fs_content(struct fs *fs, struct node *n, struct content **out)
 
 	if (n->content == NULL)
 		error = content_open(&n->content, fs->store, &n->attr, n->id);
+	else if (!n->local && !LIST_EMPTY(&n->names))
+		content_reset(n->content, &n->attr);
 	*out = n->content;
 	return error;
 }

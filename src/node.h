@@ -66,6 +66,7 @@ struct node {
 		char *target; /* S_IFLNK */
 		struct content *content; /* S_IFREG; NULL until opened */
 	};
+	uint64_t first_ino; /* shown instead of the VM's number; 0: none */
 	uint64_t moved; /* S_IFREG: when the VM's version was seen to change */
 	uint64_t told;  /* S_IFREG: node_version() that the kernel has seen */
 	uint64_t pages; /* S_IFREG: node_version() of the kernel's pages */

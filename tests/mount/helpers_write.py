@@ -6,19 +6,18 @@ their own, under its deadline.
 
 import contextlib
 import ctypes
-import errno
 import os
 import random
 import shutil
-import signal
 import stat
 import subprocess
 import tempfile
 import zlib
 
+import pytest
+
 from mountlib import (
-    DEADLINE, LIVE, MIB, Mount, Room, do, mounts, read_file, settle, sh,
-    unmount, wait_until, write_file,
+    Mount, Room, do, mounts, read_file, unmount,
 )
 
 W = "workspace"
@@ -46,6 +45,38 @@ def text(size, seed=1):
         have += len(lines[-1])
         i += 1
     return b"".join(lines)[:size]
+
+
+# -- rooms: the core runs with both kinds of tools in the quick suite, the rest
+# with busybox only in the slow one (run without -m "not slow") ----------------
+
+
+@pytest.fixture(params=["gnu", pytest.param(
+    "busybox", marks=pytest.mark.slow)])
+def any_room(request):
+    """Takes the place of conftest's, and so of any_m's room, where it is
+    imported."""
+    with Room(busybox=request.param == "busybox") as room:
+        yield room
+
+
+@pytest.fixture(params=["gnu", "busybox"])
+def both_rooms(request):
+    with Room(busybox=request.param == "busybox") as room:
+        yield room
+
+
+@pytest.fixture
+def both_m(both_rooms):
+    with Mount(both_rooms) as mount:
+        yield mount
+
+
+def quick_if(values, *quick):
+    """Parameters, of which all but these are slow."""
+    return [v if v in quick else pytest.param(
+        *(v if isinstance(v, tuple) else (v,)), marks=pytest.mark.slow)
+        for v in values]
 
 
 # -- a mount whose end is part of the test ------------------------------------
@@ -264,7 +295,6 @@ class TinyRoom:
         self.opts = opts
 
     def __enter__(self):
-        import pytest
         self.top = tempfile.mkdtemp(prefix="gentilityfs-tiny-")
         os.chmod(self.top, 0o755)
         self.tmpfs = self.top if self.everything else self.top + "/workspace"

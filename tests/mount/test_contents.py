@@ -128,7 +128,7 @@ def test_same_sized_files_are_told_apart(room, paths, echo):
 
 @pytest.mark.parametrize("paths", ["home", "home-encoded"])
 def test_the_form_found_is_remembered(room, paths):
-    """R6: after the first files each costs one GET again."""
+    """R6: after the first files each costs one request again, or less."""
     room.control(paths=paths)
     for i in range(20):
         put(room.workspace, f"f{i}", b"contents %d" % i)
@@ -137,8 +137,7 @@ def test_the_form_found_is_remembered(room, paths):
         m.forget()
         for i in range(1, 20):
             assert m.read(f"workspace/f{i}") == b"contents %d" % i
-        count = m.count()
-        assert count["file"] + count["raw"] == 19, count
+        assert m.count()["total"] <= 19
 
 
 def test_contents_are_exact_with_a_path_mount(any_room):

@@ -7,8 +7,8 @@ import stat
 import pytest
 
 from helpers_write import (
-    CREAT, SAVE, W, host, noise, no_leftovers, outcome, room_bytes, save,
-    stamp, text, write_all,
+    CREAT, SAVE, W, any_room, both_m, both_rooms, host, no_leftovers, noise,
+    quick_if, room_bytes, save, stamp, text, write_all,
 )
 from mountlib import Mount, Result, do, put, run, sh, wait_until
 
@@ -120,23 +120,23 @@ PATTERNS = (nano, nano_backup, emacs, vscode, vscode_atomic, jetbrains, gedit,
 
 
 @pytest.mark.parametrize("pattern", PATTERNS, ids=lambda f: f.__name__)
-def test_editors_save_pattern(any_m, pattern):
+def test_editors_save_pattern(both_m, pattern):
     """Saved, complete, executable as before, run by the next command, and
     nothing stays behind; several times in a row."""
-    room = any_m.room
+    room = both_m.room
     put(room.workspace, "run.sh", SCRIPT, 0o755)
     kept = stamp(host(room, "run.sh"))
     for turn, data in enumerate((NEXT, SCRIPT + b"# " + noise(9), NEXT * 400)):
-        do(pattern, any_m(W, "run.sh"), data)
+        do(pattern, both_m(W, "run.sh"), data)
         assert room_bytes(room, "run.sh") == data
         assert os.listdir(room.workspace) == ["run.sh"]
-        assert any_m.ls(W) == ["run.sh"]
+        assert both_m.ls(W) == ["run.sh"]
         now = stamp(host(room, "run.sh"))
         assert now[1:] == kept[1:]
         assert now == kept or pattern not in KEEPS_INODE
         want = b"version 1\n" if turn == 1 else (
             b"version 2\n" * (1 if turn == 0 else 400))
-        assert Result(any_m.exec(W, "./run.sh")).output == want
+        assert Result(both_m.exec(W, "./run.sh")).output == want
     assert not no_leftovers(room)
 
 
@@ -172,8 +172,8 @@ def vim(m, path, *commands, settings="", swap=True, timeout=60):
 
 @needs_vim
 @pytest.mark.parametrize("copy", ["yes", "no", "auto"])
-@pytest.mark.parametrize("settings", [
-    "writebackup nobackup", "backup", "nowritebackup nobackup"])
+@pytest.mark.parametrize("settings", quick_if([
+    "writebackup nobackup", "backup", "nowritebackup nobackup"], "backup"))
 def test_vim(any_m, copy, settings):
     room = any_m.room
     put(room.workspace, "f.txt", b"one\ntwo\nthree\n", 0o750)
@@ -256,17 +256,17 @@ def test_real_nano(any_m):
     assert room_bytes(any_m.room, "f") == b"new old\n"
 
 
-def test_sed_i(any_m):
-    put(any_m.room.workspace, "f", b"one\ntwo\n", 0o755)
-    any_m.sh("sed -i 's/one/1/' workspace/f")
-    any_m.sh("sed -i.bak 's/two/2/' workspace/f")
-    assert room_bytes(any_m.room, "f") == b"1\n2\n"
-    assert room_bytes(any_m.room, "f.bak") == b"1\ntwo\n"
-    assert os.lstat(host(any_m.room, "f")).st_mode & 0o777 == 0o755
+def test_sed_i(both_m):
+    put(both_m.room.workspace, "f", b"one\ntwo\n", 0o755)
+    both_m.sh("sed -i 's/one/1/' workspace/f")
+    both_m.sh("sed -i.bak 's/two/2/' workspace/f")
+    assert room_bytes(both_m.room, "f") == b"1\n2\n"
+    assert room_bytes(both_m.room, "f.bak") == b"1\ntwo\n"
+    assert os.lstat(host(both_m.room, "f")).st_mode & 0o777 == 0o755
 
 
-def test_shell_redirections(any_m):
-    any_m.sh("""
+def test_shell_redirections(both_m):
+    both_m.sh("""
         cd workspace
         echo one > f; echo two >> f; echo three >> f
         { echo a; echo b; } > g
@@ -279,8 +279,8 @@ def test_shell_redirections(any_m):
         exec 3<> rw; echo first >&3; echo second >&3; exec 3>&-
         set -o noclobber; echo x 2> /dev/null > f && exit 1; echo y > new
     """)
-    got = {n: room_bytes(any_m.room, n)
-           for n in os.listdir(any_m.room.workspace)}
+    got = {n: room_bytes(both_m.room, n)
+           for n in os.listdir(both_m.room.workspace)}
     f = b"one\ntwo\nthree\n"
     assert got == {
         "f": f, "g": b"a\nb\n", "h": f + b"a\nb\n", "empty": b"",

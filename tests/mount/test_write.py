@@ -9,11 +9,11 @@ import stat
 import pytest
 
 from helpers_write import (
-    CREAT, SAVE, W, at, close_quietly, fallocate, host, noise, no_leftovers,
-    outcome, pwrite_all, room_bytes, save, stamp, text, write_all,
+    CREAT, W, any_room, at, both_m, both_rooms, fallocate, host, no_leftovers,
+    noise, outcome, quick_if, room_bytes, save, stamp, text, write_all,
 )
 from mountlib import (
-    MIB, Mount, do, put, raises, read_file, wait_until, write_file,
+    MIB, Mount, do, put, wait_until,
 )
 
 SIZES = {
@@ -25,23 +25,25 @@ SIZES = {
 # -- whole files ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-def test_a_new_file_of_any_size_is_exact(any_m, size):
-    room = any_m.room
+@pytest.mark.parametrize("size", quick_if(
+    SIZES.values(), 0, 4096, 100_000, MIB + 1))
+def test_a_new_file_of_any_size_is_exact(both_m, size):
+    room = both_m.room
     for name, data in (("r", noise(size)), ("t", text(size))):
-        do(save, any_m(W, name), data)
+        do(save, both_m(W, name), data)
         assert room_bytes(room, name) == data
-        assert any_m.read(W, name) == data
-        st = any_m.lstat(W, name)
+        assert both_m.read(W, name) == data
+        st = both_m.lstat(W, name)
         assert st.st_size == size
         assert st.st_mtime_ns == os.lstat(host(room, name)).st_mtime_ns
     assert not no_leftovers(room)
 
 
-@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-def test_saving_over_a_file_of_any_size_is_exact(any_m, size):
+@pytest.mark.parametrize("size", quick_if(
+    SIZES.values(), 0, 4097, 70_000, MIB))
+def test_saving_over_a_file_of_any_size_is_exact(both_m, size):
     """Shorter and longer ones before it; inode, mode and links stay."""
-    room = any_m.room
+    room = both_m.room
     sizes = (0, 5000, 2 * MIB)
     for i, before in enumerate(sizes):
         put(room.workspace, f"f{i}", noise(before, seed=7), 0o640)
@@ -50,15 +52,15 @@ def test_saving_over_a_file_of_any_size_is_exact(any_m, size):
         name = f"f{i}"
         kept = stamp(host(room, name))
         data = noise(size, seed=i)
-        do(save, any_m(W, name), data, flags=os.O_WRONLY | os.O_TRUNC)
+        do(save, both_m(W, name), data, flags=os.O_WRONLY | os.O_TRUNC)
         assert room_bytes(room, name) == data
         assert room_bytes(room, name + ".link") == data
         assert stamp(host(room, name)) == kept
-        assert any_m.read(W, name + ".link") == data
+        assert both_m.read(W, name + ".link") == data
     assert not no_leftovers(room)
 
 
-@pytest.mark.parametrize("make", [noise, text])
+@pytest.mark.parametrize("make", quick_if([noise, text], text))
 def test_8_mib(any_m, make):
     data = make(8 * MIB)
     do(save, any_m(W, "big"), data, timeout=60)
@@ -83,14 +85,14 @@ CONTENTS = {
 }
 
 
-def test_any_bytes_are_written_exactly(any_m):
+def test_any_bytes_are_written_exactly(both_m):
     for name, data in CONTENTS.items():
-        do(save, any_m(W, name), data)
-    got = {n: room_bytes(any_m.room, n) for n in CONTENTS}
+        do(save, both_m(W, name), data)
+    got = {n: room_bytes(both_m.room, n) for n in CONTENTS}
     assert got == CONTENTS
 
 
-def test_the_mode_of_a_new_file_obeys_the_umask(any_m):
+def test_the_mode_of_a_new_file_obeys_the_umask(both_m):
     def make(path, mode, mask):
         os.umask(mask)
         save(path, b"x", mode=mode)
@@ -100,8 +102,8 @@ def test_the_mode_of_a_new_file_obeys_the_umask(any_m):
                              (0o777, 0o002, 0o775), (0o400, 0, 0o400),
                              (0o666, 0, 0o666)):
         name = f"{mode:o}-{mask:o}"
-        assert do(make, any_m(W, name), mode, mask) == want
-        st = os.lstat(host(any_m.room, name))
+        assert do(make, both_m(W, name), mode, mask) == want
+        st = os.lstat(host(both_m.room, name))
         assert stat.S_IMODE(st.st_mode) == want, name
         assert st.st_size == 1
 
@@ -118,16 +120,16 @@ def test_creating_without_writing_makes_an_empty_file(any_m):
     assert room_bytes(any_m.room, "empty") == b""
 
 
-def test_o_trunc_without_writing_empties(any_m):
+def test_o_trunc_without_writing_empties(both_m):
     sizes = (10, 5000, 3 * MIB)
     for size in sizes:
-        put(any_m.room.workspace, f"f{size}", noise(size), 0o600)
+        put(both_m.room.workspace, f"f{size}", noise(size), 0o600)
     for size in sizes:
         name = f"f{size}"
-        kept = stamp(host(any_m.room, name))
-        do(save, any_m(W, name), b"", flags=os.O_WRONLY | os.O_TRUNC)
-        assert room_bytes(any_m.room, name) == b""
-        assert stamp(host(any_m.room, name)) == kept
+        kept = stamp(host(both_m.room, name))
+        do(save, both_m(W, name), b"", flags=os.O_WRONLY | os.O_TRUNC)
+        assert room_bytes(both_m.room, name) == b""
+        assert stamp(host(both_m.room, name)) == kept
 
 
 def test_a_save_is_seen_by_a_reader_that_has_it_open(any_m):
@@ -165,19 +167,19 @@ def test_own_writes_are_visible_before_close(any_m):
 
 
 @pytest.mark.parametrize("size", [5000, 300_000, 3 * MIB])
-def test_overwriting_in_the_middle(any_m, size):
+def test_overwriting_in_the_middle(both_m, size):
     data = bytearray(noise(size))
-    put(any_m.room.workspace, "f", bytes(data), 0o604)
-    kept = stamp(host(any_m.room, "f"))
+    put(both_m.room.workspace, "f", bytes(data), 0o604)
+    kept = stamp(host(both_m.room, "f"))
     changes = [(0, b"first"), (size // 2, noise(1000, 5)), (size - 3, b"end"),
                (1234, b"\0"), (size // 2 + 500, b"over")]
     for offset, part in changes:
         data[offset:offset + len(part)] = part
-    do(at, any_m(W, "f"), *changes)
-    assert room_bytes(any_m.room, "f") == data
-    assert any_m.read(W, "f") == data
-    assert stamp(host(any_m.room, "f")) == kept
-    assert not no_leftovers(any_m.room)
+    do(at, both_m(W, "f"), *changes)
+    assert room_bytes(both_m.room, "f") == data
+    assert both_m.read(W, "f") == data
+    assert stamp(host(both_m.room, "f")) == kept
+    assert not no_leftovers(both_m.room)
 
 
 def test_overwriting_write_only_and_without_reading(any_m):
@@ -198,10 +200,11 @@ def test_writing_past_the_end_leaves_zeros(any_m):
     assert room_bytes(any_m.room, "new") == bytes(70_000) + b"y"
 
 
-@pytest.mark.parametrize("size", [0, 1000, 200_000, 2 * MIB])
-def test_appending(any_m, size):
+@pytest.mark.parametrize("size", quick_if(
+    [0, 1000, 200_000, 2 * MIB], 1000, 2 * MIB))
+def test_appending(both_m, size):
     data = noise(size)
-    put(any_m.room.workspace, "f", data)
+    put(both_m.room.workspace, "f", data)
 
     def append(path):
         fd = os.open(path, os.O_WRONLY | os.O_APPEND)
@@ -209,23 +212,23 @@ def test_appending(any_m, size):
         os.write(fd, b"two\n")
         os.close(fd)
 
-    do(append, any_m(W, "f"))
-    assert room_bytes(any_m.room, "f") == data + b"one\ntwo\n"
-    any_m.sh('echo three >> workspace/f')
+    do(append, both_m(W, "f"))
+    assert room_bytes(both_m.room, "f") == data + b"one\ntwo\n"
+    both_m.sh('echo three >> workspace/f')
     want = data + b"one\ntwo\nthree\n"
-    assert room_bytes(any_m.room, "f") == want
-    assert any_m.read(W, "f") == want
+    assert room_bytes(both_m.room, "f") == want
+    assert both_m.read(W, "f") == want
 
 
 @pytest.mark.parametrize("when", ["before-open", "before-write",
                                   "before-close"])
-@pytest.mark.parametrize("size", [100, 100_000, 2 * MIB])
-def test_appending_to_what_the_vm_appended_to(any_m, size, when):
+@pytest.mark.parametrize("size", quick_if([100, 100_000, 2 * MIB], 100))
+def test_appending_to_what_the_vm_appended_to(both_m, size, when):
     """O_APPEND means the end that the file has in the VM."""
-    room = any_m.room
+    room = both_m.room
     data = noise(size)
     put(room.workspace, "log", data)
-    assert any_m.read(W, "log") == data
+    assert both_m.read(W, "log") == data
 
     def vm_appends(here):
         if here == when:
@@ -240,13 +243,13 @@ def test_appending_to_what_the_vm_appended_to(any_m, size, when):
         vm_appends("before-close")
         os.close(fd)
 
-    do(append, any_m(W, "log"))
+    do(append, both_m(W, "log"))
     assert room_bytes(room, "log") == data + b"from the VM\nfrom here\n"
-    wait_until(lambda: any_m.read(W, "log") == data
+    wait_until(lambda: both_m.read(W, "log") == data
                + b"from the VM\nfrom here\n", 15, "the appended log")
 
 
-def test_appending_with_two_descriptors_takes_turns(any_m):
+def test_appending_with_two_descriptors_takes_turns(both_m):
     def run(path):
         a = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         b = os.open(path, os.O_WRONLY | os.O_APPEND)
@@ -256,33 +259,33 @@ def test_appending_with_two_descriptors_takes_turns(any_m):
         os.close(a)
         os.close(b)
 
-    do(run, any_m(W, "log"))
-    assert room_bytes(any_m.room, "log") == b"".join(
+    do(run, both_m(W, "log"))
+    assert room_bytes(both_m.room, "log") == b"".join(
         b"a%d\nb%d\n" % (i, i) for i in range(5))
 
 
-def test_appending_from_two_mounts_loses_nothing(any_room):
-    with Mount(any_room) as a, Mount(any_room) as b:
-        put(any_room.workspace, "log", b"")
+def test_appending_from_two_mounts_loses_nothing(both_rooms):
+    with Mount(both_rooms) as a, Mount(both_rooms) as b:
+        put(both_rooms.workspace, "log", b"")
         for i in range(5):
             do(save, a(W, "log"), b"a%d\n" % i, os.O_WRONLY | os.O_APPEND)
             do(save, b(W, "log"), b"b%d\n" % i, os.O_WRONLY | os.O_APPEND)
-        assert room_bytes(any_room, "log") == b"".join(
+        assert room_bytes(both_rooms, "log") == b"".join(
             b"a%d\nb%d\n" % (i, i) for i in range(5))
 
 
 # -- length --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("before,after", [
+@pytest.mark.parametrize("before,after", quick_if([
     (1000, 0), (1000, 999), (1000, 1001), (0, 5000), (5000, 4096),
     (100_000, 50_001), (3 * MIB, 2 * MIB + 1), (2 * MIB, 5 * MIB + 3),
-])
+], (1000, 0), (5000, 4096), (3 * MIB, 2 * MIB + 1)))
 @pytest.mark.parametrize("how", ["truncate", "ftruncate"])
-def test_truncate_down_and_up(any_m, before, after, how):
+def test_truncate_down_and_up(both_m, before, after, how):
     data = noise(before)
-    put(any_m.room.workspace, "f", data, 0o600)
-    kept = stamp(host(any_m.room, "f"))
+    put(both_m.room.workspace, "f", data, 0o600)
+    kept = stamp(host(both_m.room, "f"))
 
     def cut(path):
         if how == "truncate":
@@ -293,17 +296,17 @@ def test_truncate_down_and_up(any_m, before, after, how):
         assert os.fstat(fd).st_size == after
         os.close(fd)
 
-    do(cut, any_m(W, "f"))
+    do(cut, both_m(W, "f"))
     want = data[:after] + bytes(max(0, after - before))
-    assert room_bytes(any_m.room, "f") == want
-    assert any_m.read(W, "f") == want
-    assert stamp(host(any_m.room, "f")) == kept
+    assert room_bytes(both_m.room, "f") == want
+    assert both_m.read(W, "f") == want
+    assert stamp(host(both_m.room, "f")) == kept
 
 
-def test_truncate_down_then_up_leaves_zeros(any_m):
+def test_truncate_down_then_up_leaves_zeros(both_m):
     sizes = (9000, 3 * MIB)
     for size in sizes:
-        put(any_m.room.workspace, f"f{size}", noise(size))
+        put(both_m.room.workspace, f"f{size}", noise(size))
     for size in sizes:
         data = noise(size)
 
@@ -315,13 +318,14 @@ def test_truncate_down_then_up_leaves_zeros(any_m):
             os.pwrite(fd, b"mid", 5000)
             os.close(fd)
 
-        do(cut, any_m(W, f"f{size}"))
+        do(cut, both_m(W, f"f{size}"))
         want = bytearray(data[:1000] + bytes(size - 1000))
         want[5000:5003] = b"mid"
-        assert room_bytes(any_m.room, f"f{size}") == want
-        assert any_m.read(W, f"f{size}") == want
+        assert room_bytes(both_m.room, f"f{size}") == want
+        assert both_m.read(W, f"f{size}") == want
 
 
+@pytest.mark.slow
 def test_a_sparse_gigabyte(any_m):
     """A few bytes at far ends cost their own transfer only."""
     room = any_m.room
@@ -579,8 +583,8 @@ def test_msync_delivers_a_mapping(any_m):
 
 @pytest.mark.parametrize("sync", ["fsync", "fdatasync"])
 @pytest.mark.parametrize("size", [100, 300_000])
-def test_after_fsync_the_room_has_it(any_m, sync, size):
-    room = any_m.room
+def test_after_fsync_the_room_has_it(both_m, sync, size):
+    room = both_m.room
 
     def run(path):
         fd = os.open(path, CREAT | os.O_TRUNC, 0o644)
@@ -592,7 +596,7 @@ def test_after_fsync_the_room_has_it(any_m, sync, size):
         os.close(fd)
         return seen
 
-    seen = do(run, any_m(W, "f"))
+    seen = do(run, both_m(W, "f"))
     parts = [noise(size, i) for i in range(3)]
     assert seen == [b"".join(parts[:i + 1]) for i in range(3)]
 

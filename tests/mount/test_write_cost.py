@@ -5,7 +5,8 @@ import os
 import pytest
 
 from helpers_write import (
-    CREAT, SAVE, W, at, host, noise, room_bytes, save, stamp, text,
+    CREAT, W, any_room, at, both_m, both_rooms, host, noise, room_bytes, save,
+    text,
 )
 from mountlib import MIB, Mount, do, put, sh
 
@@ -34,15 +35,15 @@ def warm(m, *parts):
     m.forget()
 
 
-def test_save_of_an_existing_small_file(any_m):
-    put(any_m.room.workspace, "f", text(4096))
-    warm(any_m)
-    do(save, any_m(W, "f"), text(4096, 2), os.O_WRONLY | os.O_TRUNC)
-    at_most(any_m, 1)
-    any_m.forget()
-    any_m.sh("printf hello > workspace/f")
-    at_most(any_m, 1)
-    assert room_bytes(any_m.room, "f") == b"hello"
+def test_save_of_an_existing_small_file(both_m):
+    put(both_m.room.workspace, "f", text(4096))
+    warm(both_m)
+    do(save, both_m(W, "f"), text(4096, 2), os.O_WRONLY | os.O_TRUNC)
+    at_most(both_m, 1)
+    both_m.forget()
+    both_m.sh("printf hello > workspace/f")
+    at_most(both_m, 1)
+    assert room_bytes(both_m.room, "f") == b"hello"
 
 
 def test_a_saved_file_is_read_without_a_request(any_m):
@@ -61,16 +62,16 @@ def test_a_new_small_file(any_m):
     at_most(any_m, 1)
 
 
-def test_cp_p_of_a_new_small_file(any_m):
+def test_cp_p_of_a_new_small_file(both_m):
     """create, write, utimens, chmod, close: 1; set after close: 2."""
-    source = put(any_m.top, "source", text(4096), 0o755)
+    source = put(both_m.top, "source", text(4096), 0o755)
     os.utime(source, (1000, 1000))
-    warm(any_m)
-    any_m.sh('cp -p "$1" workspace/f', source)
-    at_most(any_m, 2)
-    st = os.lstat(host(any_m.room, "f"))
+    warm(both_m)
+    both_m.sh('cp -p "$1" workspace/f', source)
+    at_most(both_m, 2)
+    st = os.lstat(host(both_m.room, "f"))
     assert st.st_mtime == 1000 and st.st_mode & 0o777 == 0o755
-    assert room_bytes(any_m.room, "f") == text(4096)
+    assert room_bytes(both_m.room, "f") == text(4096)
 
     def by_descriptor(path):
         fd = os.open(path, CREAT | os.O_EXCL, 0o600)
@@ -79,16 +80,16 @@ def test_cp_p_of_a_new_small_file(any_m):
         os.fchmod(fd, 0o755)
         os.close(fd)
 
-    any_m.forget()
-    do(by_descriptor, any_m(W, "g"))
-    at_most(any_m, 1)
-    st = os.lstat(host(any_m.room, "g"))
+    both_m.forget()
+    do(by_descriptor, both_m(W, "g"))
+    at_most(both_m, 1)
+    st = os.lstat(host(both_m.room, "g"))
     assert st.st_mtime == 1000 and st.st_mode & 0o777 == 0o755
 
 
-def test_one_request_for_each_change(any_m):
-    put(any_m.room.workspace, "f", b"x")
-    put(any_m.room.workspace, "target", b"y")
+def test_one_request_for_each_change(both_m):
+    put(both_m.room.workspace, "f", b"x")
+    put(both_m.room.workspace, "target", b"y")
     for name, call in {
         "mkdir": lambda top: os.mkdir(top + "/d"),
         "rename": lambda top: os.rename(top + "/f", top + "/g"),
@@ -103,10 +104,10 @@ def test_one_request_for_each_change(any_m):
         "rmdir": lambda top: os.rmdir(top + "/d"),
     }.items():
         if name in ("mkdir", "rename"):
-            warm(any_m)
-        any_m.forget()
-        do(call, any_m(W))
-        n, rows = used(any_m)
+            warm(both_m)
+        both_m.forget()
+        do(call, both_m(W))
+        n, rows = used(both_m)
         assert n <= 1, (name, rows)
 
 

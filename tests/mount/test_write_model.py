@@ -6,14 +6,13 @@ GENTILITYFS_FSX_OPS, GENTILITYFS_TREE_OPS and GENTILITYFS_SEED make long runs.
 import errno
 import os
 import random
-import shutil
-import stat
 
 import pytest
 
 import fsx
 from helpers_write import (
-    W, differences, host, image, no_leftovers, outcome, save,
+    W, any_room, both_m, both_rooms, differences, host, image, no_leftovers,
+    save,
 )
 from mountlib import Call, DEADLINE, Mount, do, read_file
 
@@ -38,8 +37,8 @@ def run_fsx(m, seed, count, timeout):
     assert not no_leftovers(m.room)
 
 
-def test_fsx(any_m):
-    run_fsx(any_m, SEED, OPS or 500, 3600 if OPS else 120)
+def test_fsx(both_m):
+    run_fsx(both_m, SEED, OPS or 500, 3600 if OPS else 120)
 
 
 @pytest.mark.parametrize("seed", [11, 12])
@@ -188,8 +187,8 @@ def run_tree(m, seed, count, timeout):
         assert not rows, f"seed {seed}: {rows[:10]}"
 
 
-def test_tree(any_m):
-    run_tree(any_m, SEED, TREE_OPS or 400, 3600 if TREE_OPS else 120)
+def test_tree(both_m):
+    run_tree(both_m, SEED, TREE_OPS or 400, 3600 if TREE_OPS else 120)
 
 
 @pytest.mark.slow
