@@ -14,7 +14,7 @@
 enum {
 	API_CONNECT_MS = 10000,
 	API_CREATE_MS = 120000, /* a VM that boots may take so long */
-	API_CREATE_PROBE = 3    /* polls after which a command is tried, too */
+	API_CREATE_PROBE = 3 /* polls after which a command is tried, too */
 };
 
 static int
@@ -27,7 +27,7 @@ set_room_path(struct api *api, const struct api_config *config)
 	    (room = api_encode_segment(config->room)) == NULL)
 		goto out;
 	if (asprintf(&api->room_path, "/api/profile/%s/room/%s", profile,
-	    room) < 0) {
+		room) < 0) {
 		api->room_path = NULL;
 		goto out;
 	}
@@ -42,12 +42,12 @@ int
 api_open(struct api **out, const struct api_config *config)
 {
 	struct http_config http = {
-		.base_url = config->base_url,
-		.key = config->key,
-		.cacert = config->cacert,
-		.agent = "gentilityfs/" PACKAGE_VERSION,
-		.max_connections = config->max_connections,
-		.connect_ms = API_CONNECT_MS,
+	    .base_url = config->base_url,
+	    .key = config->key,
+	    .cacert = config->cacert,
+	    .agent = "gentilityfs/" PACKAGE_VERSION,
+	    .max_connections = config->max_connections,
+	    .connect_ms = API_CONNECT_MS,
 	};
 	pthread_condattr_t attr;
 	struct api *api;
@@ -173,7 +173,8 @@ api_revive(struct api *api, const char *begin, char detail[256])
 	int error;
 
 	if (!api->create) {
-		snprintf(detail, 256, "the room has no instance: it expired, "
+		snprintf(detail, 256,
+		    "the room has no instance: it expired, "
 		    "or the room's name is not right; -o create starts one");
 		if (!atomic_exchange(&api->absent, true))
 			log_error("%s", detail);
@@ -210,8 +211,10 @@ is_utf8(const char *text, size_t len)
 		if (c == 0 || (c >= 0x80 && c < 0xc2) || c > 0xf4)
 			return false;
 		more = c < 0x80 ? 0 : c < 0xe0 ? 1 : c < 0xf0 ? 2 : 3;
-		min = more == 0 ? 0 : more == 1 ? 0x80 : more == 2 ? 0x800 :
-		    0x10000;
+		min = more == 0 ? 0
+		    : more == 1 ? 0x80
+		    : more == 2 ? 0x800
+				: 0x10000;
 		c &= more == 0 ? 0x7f : 0x3fu >> more;
 		for (; more > 0; more--) {
 			if (p == end || (*p & 0xc0) != 0x80)
@@ -265,21 +268,22 @@ run_command(struct api *api, enum api_kind kind, const char *body,
 	bool user = kind == API_USER;
 	char target[strlen(api->room_path) + sizeof "/command"];
 	struct api_job job = {
-		.kind = user ? RETRY_USER : RETRY_SAFE,
-		.limit_ms = limit_ms,
-		.again = again,
-		.parse = parse_command,
-		.arg = answer,
-		.req = {
-			.method = "POST",
-			.target = target,
-			.body = body,
-			.body_len = strlen(body),
-			.lane = kind_lane(kind),
-			.once = user || again != NULL,
-			.fresh = user,
-			.stall_ms = user ? 0 : api->stall_ms,
-			.max_body = API_COMMAND_MAX,
+	    .kind = user ? RETRY_USER : RETRY_SAFE,
+	    .limit_ms = limit_ms,
+	    .again = again,
+	    .parse = parse_command,
+	    .arg = answer,
+	    .req =
+		{
+		    .method = "POST",
+		    .target = target,
+		    .body = body,
+		    .body_len = strlen(body),
+		    .lane = kind_lane(kind),
+		    .once = user || again != NULL,
+		    .fresh = user,
+		    .stall_ms = user ? 0 : api->stall_ms,
+		    .max_body = API_COMMAND_MAX,
 		},
 	};
 	int error;
@@ -310,14 +314,13 @@ api_command(struct api *api, enum api_kind kind, const char *command,
 }
 
 int
-api_change(struct api *api, enum api_kind kind, const char *command,
-    size_t len, const char *again, size_t again_len,
-    struct api_answer *answer)
+api_change(struct api *api, enum api_kind kind, const char *command, size_t len,
+    const char *again, size_t again_len, struct api_answer *answer)
 {
 	char begin[37], detail[256], *body, *again_body = NULL;
 	int error;
 
-	*answer = (struct api_answer){ 0 };
+	*answer = (struct api_answer){0};
 	if (!is_utf8(command, len) || !is_utf8(again, again_len)) {
 		snprintf(answer->detail, sizeof answer->detail, "%s",
 		    "not run: a command must be UTF-8 without NULs");
@@ -325,23 +328,22 @@ api_change(struct api *api, enum api_kind kind, const char *command,
 	}
 	if ((body = command_body(command, len)) == NULL ||
 	    (again != NULL &&
-	    (again_body = command_body(again, again_len)) == NULL)) {
+		(again_body = command_body(again, again_len)) == NULL)) {
 		free(body);
 		return -ENOMEM;
 	}
 	api_get_instance(api, begin);
-	error = run_command(api, kind, body, again_body, api->limit_ms,
-	    answer);
+	error = run_command(api, kind, body, again_body, api->limit_ms, answer);
 	/*
 	 * Without an instance it was surely not run, so that a user's command
 	 * may be sent again, once; an internal one was meant for the old VM.
 	 */
 	if (error == -ENODEV) {
-		error = api_revive(api, kind == API_USER ? NULL : begin,
-		    detail);
+		error =
+		    api_revive(api, kind == API_USER ? NULL : begin, detail);
 		if (error == 0)
-			error = run_command(api, kind, body, again_body,
-			    api->limit_ms, answer);
+			error = run_command(
+			    api, kind, body, again_body, api->limit_ms, answer);
 		else
 			snprintf(answer->detail, sizeof answer->detail,
 			    "%s%.240s", kind == API_USER ? "not run: " : "",
@@ -368,28 +370,29 @@ parse_create(void *arg, const struct http_response *res)
 {
 	struct creation *creation = arg;
 
-	return api_parse_create(res->body, res->len, creation->instance,
-	    &creation->ready);
+	return api_parse_create(
+	    res->body, res->len, creation->instance, &creation->ready);
 }
 
 /* Ask for the instance once (with the retries that go with it). */
 static int
 create_poll(struct api *api, unsigned limit_ms, bool *ready, char detail[256])
 {
-	struct creation creation = { .ready = false };
+	struct creation creation = {.ready = false};
 	struct api_job job = {
-		.kind = RETRY_SAFE,
-		.limit_ms = limit_ms,
-		.parse = parse_create,
-		.arg = &creation,
-		.req = {
-			.method = "POST",
-			.target = api->room_path,
-			.body = "{}",
-			.body_len = 2,
-			.lane = HTTP_META,
-			.stall_ms = api->stall_ms,
-			.max_body = API_FILE_MAX,
+	    .kind = RETRY_SAFE,
+	    .limit_ms = limit_ms,
+	    .parse = parse_create,
+	    .arg = &creation,
+	    .req =
+		{
+		    .method = "POST",
+		    .target = api->room_path,
+		    .body = "{}",
+		    .body_len = 2,
+		    .lane = HTTP_META,
+		    .stall_ms = api->stall_ms,
+		    .max_body = API_FILE_MAX,
 		},
 	};
 	int error = api_run(api, &job);
@@ -405,8 +408,8 @@ create_poll(struct api *api, unsigned limit_ms, bool *ready, char detail[256])
 static int
 create_and_wait(struct api *api, char detail[256])
 {
-	unsigned limit = api->limit_ms > API_CREATE_MS ? api->limit_ms :
-	    API_CREATE_MS;
+	unsigned limit =
+	    api->limit_ms > API_CREATE_MS ? api->limit_ms : API_CREATE_MS;
 	uint64_t start = api_now(), elapsed;
 	struct api_answer answer;
 	bool ready;
@@ -415,8 +418,8 @@ create_and_wait(struct api *api, char detail[256])
 	for (unsigned n = 1;; n++) {
 		if ((elapsed = api_now() - start) >= limit)
 			break;
-		error = create_poll(api, limit - (unsigned)elapsed, &ready,
-		    detail);
+		error =
+		    create_poll(api, limit - (unsigned)elapsed, &ready, detail);
 		if (error != 0 || ready)
 			return error;
 		/* A status that is not documented may be as good as "ready".*/
@@ -427,13 +430,13 @@ create_and_wait(struct api *api, char detail[256])
 			if (error == 0 || error == -ECANCELED)
 				return error;
 		}
-		error = api_wait_until(api, api_now() +
-		    retry_backoff_ms(n, arc4random()));
+		error = api_wait_until(
+		    api, api_now() + retry_backoff_ms(n, arc4random()));
 		if (error != 0)
 			return error;
 	}
-	snprintf(detail, 256, "the instance was not ready after %u s",
-	    limit / 1000);
+	snprintf(
+	    detail, 256, "the instance was not ready after %u s", limit / 1000);
 	return -ETIMEDOUT;
 }
 

@@ -19,14 +19,14 @@ struct api;
 
 struct api_config {
 	const char *profile; /* UUID */
-	const char *room;    /* any bytes; encoded here */
+	const char *room; /* any bytes; encoded here */
 	const char *base_url;
 	const char *key;
-	const char *cacert;  /* or NULL */
+	const char *cacert; /* or NULL */
 	unsigned max_connections;
-	unsigned stall_ms;   /* a silent transfer; internal work only */
-	unsigned limit_ms;   /* all attempts of one internal request */
-	bool create;         /* start an instance when there is none */
+	unsigned stall_ms; /* a silent transfer; internal work only */
+	unsigned limit_ms; /* all attempts of one internal request */
+	bool create; /* start an instance when there is none */
 	/*
 	 * Called (on the caller's thread, no lock held) when an answer carries
 	 * another instance_id than the last; the first answer is no change.
@@ -38,7 +38,7 @@ struct api_config {
 /* 0, or -errno as for api_command() when the engine can't start. */
 int api_open(struct api **, const struct api_config *);
 void api_shutdown(struct api *); /* ends all waits with -ECANCELED */
-void api_close(struct api *);    /* after the last call returned */
+void api_close(struct api *); /* after the last call returned */
 
 /* The instance that answered last: 36 characters and NUL, "" before that. */
 void api_get_instance(struct api *, char out[37]);
@@ -51,8 +51,8 @@ enum api_kind {
 	API_META, /* internal, short */
 	API_BULK, /* internal, large */
 	API_CHANGE, /* internal, changes something */
-	API_PIECE,  /* the same, large */
-	API_USER  /* sent once, no time limit, never again once it may run */
+	API_PIECE, /* the same, large */
+	API_USER /* sent once, no time limit, never again once it may run */
 };
 
 struct api_answer {
@@ -96,8 +96,8 @@ void api_answer_free(struct api_answer *);
  * file_not_found, in a form that is known to work; -EOPNOTSUPP: no form of the
  * wildcard works here, or not for this path; others as for api_command().
  */
-int api_read_file(struct api *, const char *path, uint64_t size, void **data,
-    size_t *len);
+int api_read_file(
+    struct api *, const char *path, uint64_t size, void **data, size_t *len);
 
 /*
  * Bytes [offset, offset+len) of a file of known size by the raw endpoint,
@@ -105,8 +105,8 @@ int api_read_file(struct api *, const char *path, uint64_t size, void **data,
  * -EOPNOTSUPP: the endpoint or Range does not work here (remembered; the
  * caller uses something else); -EAGAIN: the file's size is another one now.
  */
-int api_read_raw(struct api *, const char *path, uint64_t size,
-    uint64_t offset, size_t len, void *buf, size_t *got);
+int api_read_raw(struct api *, const char *path, uint64_t size, uint64_t offset,
+    size_t len, void *buf, size_t *got);
 
 /*
  * A whole file of known size by the raw endpoint, in constant memory, for
@@ -132,7 +132,7 @@ int api_create(struct api *, char detail[256]);
 int api_parse_command(const char *json, size_t len, struct api_answer *);
 
 struct api_file {
-	char *path;    /* file_path; owned */
+	char *path; /* file_path; owned */
 	char *content; /* owned */
 	size_t len;
 	char instance[37];

@@ -24,8 +24,8 @@ static void
 wait_locked(struct api *api, uint64_t when)
 {
 	struct timespec until = {
-		.tv_sec = (time_t)(when / 1000),
-		.tv_nsec = (long)(when % 1000) * 1000000,
+	    .tv_sec = (time_t)(when / 1000),
+	    .tv_nsec = (long)(when % 1000) * 1000000,
 	};
 
 	pthread_cond_timedwait(&api->wake, &api->lock, &until);
@@ -84,8 +84,8 @@ gate_enter(struct api *api, struct api_job *job, uint64_t deadline)
 
 /* Take note of what an attempt's outcome says about the service. */
 static void
-gate_leave(struct api *api, const struct api_job *job, int error,
-    uint64_t began)
+gate_leave(
+    struct api *api, const struct api_job *job, int error, uint64_t began)
 {
 	uint64_t now = api_now();
 	bool slowed;
@@ -114,9 +114,11 @@ note_key(struct api *api, const struct api_job *job)
 	/* 403 for a file may just be the file's own permissions. */
 	if (status == 401 || (status == 403 && job->req.body != NULL)) {
 		if (!atomic_exchange(&api->key_refused, true))
-			log_error("the service refuses the key (HTTP %ld): "
+			log_error(
+			    "the service refuses the key (HTTP %ld): "
 			    "check that the key is valid and may use this "
-			    "profile", status);
+			    "profile",
+			    status);
 	} else if (status >= 200 && status <= 299)
 		atomic_store(&api->key_refused, false);
 }
@@ -131,12 +133,12 @@ is_success(long status)
 static struct retry_case
 attempt(struct api *api, struct api_job *job, int *parse_error)
 {
-	struct retry_case c = { .kind = job->kind };
+	struct retry_case c = {.kind = job->kind};
 	uint64_t began = api_now();
 
 	*parse_error = 0;
 	http_response_free(&job->res);
-	job->error = (struct api_error){ 0 };
+	job->error = (struct api_error){0};
 	if (job->begin != NULL)
 		job->begin(job->arg);
 	c.error = http_perform(api->http, &job->req, &job->res);
@@ -148,8 +150,8 @@ attempt(struct api *api, struct api_job *job, int *parse_error)
 	if (c.error != 0)
 		return c;
 	if (!is_success(c.status))
-		c.refused = api_parse_error(job->res.body, job->res.len,
-		    &job->error) == 0;
+		c.refused = api_parse_error(
+				job->res.body, job->res.len, &job->error) == 0;
 	else if (job->parse != NULL)
 		*parse_error = job->parse(job->arg, &job->res);
 	c.malformed = *parse_error == -EPROTO;
@@ -165,15 +167,17 @@ describe(struct api_job *job, const struct retry_case *c, int error)
 	char cause[256];
 
 	if (c->error != 0)
-		snprintf(cause, sizeof cause, "%s", job->res.detail[0] != '\0' ?
-		    job->res.detail : strerror(-c->error));
+		snprintf(cause, sizeof cause, "%s",
+		    job->res.detail[0] != '\0' ? job->res.detail
+					       : strerror(-c->error));
 	else if (c->malformed || is_success(c->status))
-		snprintf(cause, sizeof cause, "the answer can't be understood "
-		    "(HTTP %ld, %zu bytes)", c->status, job->res.len);
+		snprintf(cause, sizeof cause,
+		    "the answer can't be understood "
+		    "(HTTP %ld, %zu bytes)",
+		    c->status, job->res.len);
 	else if (c->refused)
-		snprintf(cause, sizeof cause, "HTTP %ld, %s%s%.150s",
-		    c->status, job->error.error,
-		    job->error.message[0] != '\0' ? ": " : "",
+		snprintf(cause, sizeof cause, "HTTP %ld, %s%s%.150s", c->status,
+		    job->error.error, job->error.message[0] != '\0' ? ": " : "",
 		    job->error.message);
 	else
 		snprintf(cause, sizeof cause,
@@ -208,8 +212,8 @@ api_run(struct api *api, struct api_job *job)
 		}
 		elapsed = api_now() - start;
 		c.attempt = n;
-		c.elapsed_ms = elapsed < UINT_MAX ? (unsigned)elapsed :
-		    UINT_MAX;
+		c.elapsed_ms =
+		    elapsed < UINT_MAX ? (unsigned)elapsed : UINT_MAX;
 		c.limit_ms = job->limit_ms;
 		if ((delay = retry_delay_ms(&c)) < 0) {
 			error = retry_errno(&c);
@@ -231,10 +235,10 @@ api_run(struct api *api, struct api_job *job)
 	if (job->kind == RETRY_USER) {
 		char cause[sizeof job->detail];
 
-		snprintf(cause, sizeof cause, "%.200s", job->detail[0] != '\0' ?
-		    job->detail : strerror(-error));
-		snprintf(job->detail, sizeof job->detail, "not run: %.200s",
-		    cause);
+		snprintf(cause, sizeof cause, "%.200s",
+		    job->detail[0] != '\0' ? job->detail : strerror(-error));
+		snprintf(
+		    job->detail, sizeof job->detail, "not run: %.200s", cause);
 	}
 	return error;
 }

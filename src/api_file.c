@@ -14,9 +14,9 @@ char *
 api_file_target(const char *prefix, const char *path, enum api_form form)
 {
 	static const char *const joint[API_FORMS] = {
-		[API_FORM_PLAIN] = "/file",
-		[API_FORM_DOUBLE] = "/file/",
-		[API_FORM_ENCODED] = "/file/%2F",
+	    [API_FORM_PLAIN] = "/file",
+	    [API_FORM_DOUBLE] = "/file/",
+	    [API_FORM_ENCODED] = "/file/%2F",
 	};
 	char *encoded, *target = NULL;
 
@@ -68,21 +68,22 @@ get_file(struct api *api, const char *path, enum api_form form,
     struct api_file *file)
 {
 	struct api_job job = {
-		.kind = RETRY_SAFE,
-		.limit_ms = api->limit_ms,
-		.parse = parse_file,
-		.arg = file,
-		.req = {
-			.method = "GET",
-			.lane = HTTP_BULK,
-			.stall_ms = api->stall_ms,
-			.max_body = API_FILE_MAX,
+	    .kind = RETRY_SAFE,
+	    .limit_ms = api->limit_ms,
+	    .parse = parse_file,
+	    .arg = file,
+	    .req =
+		{
+		    .method = "GET",
+		    .lane = HTTP_BULK,
+		    .stall_ms = api->stall_ms,
+		    .max_body = API_FILE_MAX,
 		},
 	};
 	char *target = api_file_target(api->room_path, path, form);
 	int error;
 
-	*file = (struct api_file){ 0 };
+	*file = (struct api_file){0};
 	if (target == NULL)
 		return -ENOMEM;
 	job.req.target = target;
@@ -115,7 +116,7 @@ get_file(struct api *api, const char *path, enum api_form form,
 static bool
 is_absolute(struct api *api, enum api_form form)
 {
-	struct api_file file = { 0 };
+	struct api_file file = {0};
 	int error;
 
 	if (form == API_FORM_PLAIN)
@@ -152,8 +153,8 @@ find_form(struct api *api, const char *path, struct api_file *file)
 	if (atomic_fetch_add(&api->file_misses, 1) + 1 >= FILE_MISSES_MAX) {
 		int expected = API_FORM_UNKNOWN;
 
-		atomic_compare_exchange_strong(&api->file_form, &expected,
-		    API_FORM_NONE);
+		atomic_compare_exchange_strong(
+		    &api->file_form, &expected, API_FORM_NONE);
 	}
 	return -EOPNOTSUPP;
 }
@@ -176,10 +177,10 @@ read_file(struct api *api, const char *path, struct api_file *file)
 }
 
 int
-api_read_file(struct api *api, const char *path, uint64_t size, void **data,
-    size_t *len)
+api_read_file(
+    struct api *api, const char *path, uint64_t size, void **data, size_t *len)
 {
-	struct api_file file = { 0 };
+	struct api_file file = {0};
 	char begin[37], detail[256];
 	int error;
 

@@ -12,13 +12,13 @@
 
 enum {
 	API_COMMAND_MAX = 64 << 20, /* bytes of a command's answer */
-	API_FILE_MAX = 16 << 20     /* and of the file endpoint's */
+	API_FILE_MAX = 16 << 20 /* and of the file endpoint's */
 };
 
 /* The ways to write an absolute path after ".../file" (api.md). */
 enum api_form {
-	API_FORM_PLAIN,   /* /file/tmp/x */
-	API_FORM_DOUBLE,  /* /file//tmp/x */
+	API_FORM_PLAIN, /* /file/tmp/x */
+	API_FORM_DOUBLE, /* /file//tmp/x */
 	API_FORM_ENCODED, /* /file/%2Ftmp/x */
 	API_FORMS,
 	API_FORM_UNKNOWN = API_FORMS,
@@ -41,22 +41,22 @@ struct api {
 
 	pthread_mutex_t lock;
 	pthread_cond_t wake; /* CLOCK_MONOTONIC; shutdown, end of a creation */
-	bool closing;          /* guarded by lock */
-	char instance[37];     /* guarded by lock */
-	unsigned generation;   /* guarded by lock; grows with each change */
+	bool closing; /* guarded by lock */
+	char instance[37]; /* guarded by lock */
+	unsigned generation; /* guarded by lock; grows with each change */
 	uint64_t last_contact; /* guarded by lock */
-	struct api_pace pace;  /* guarded by lock */
-	bool creating;         /* guarded by lock; one creation at a time */
-	unsigned creations;    /* guarded by lock; how many ended */
-	int create_result;     /* guarded by lock; of the last one */
+	struct api_pace pace; /* guarded by lock */
+	bool creating; /* guarded by lock; one creation at a time */
+	unsigned creations; /* guarded by lock; how many ended */
+	int create_result; /* guarded by lock; of the last one */
 	char create_detail[256]; /* guarded by lock */
 
 	atomic_bool key_refused; /* logged once until it works again */
-	atomic_bool absent;      /* logged once until there is an instance */
-	atomic_int file_form;    /* enum api_form, as the answers showed */
+	atomic_bool absent; /* logged once until there is an instance */
+	atomic_int file_form; /* enum api_form, as the answers showed */
 	atomic_uint file_misses; /* files that no form reached, in a row */
-	atomic_int raw;          /* enum api_raw */
-	atomic_int raw_form;     /* enum api_form, as sizes showed */
+	atomic_int raw; /* enum api_raw */
+	atomic_int raw_form; /* enum api_form, as sizes showed */
 	atomic_uint raw_misses;
 	atomic_bool raw_no_range;
 };
@@ -80,9 +80,9 @@ struct api_job {
 
 	/* found; empty it with api_job_free() */
 	struct http_response res; /* of the last attempt */
-	struct api_error error;   /* of an answer that is not 2xx */
-	unsigned generation;      /* when the last attempt began */
-	char detail[256];         /* the cause of a failure, for users */
+	struct api_error error; /* of an answer that is not 2xx */
+	unsigned generation; /* when the last attempt began */
+	char detail[256]; /* the cause of a failure, for users */
 };
 
 /* Run all attempts: 0 for a 2xx answer that was understood, or -errno. */
@@ -113,8 +113,8 @@ int api_revive(struct api *, const char *begin, char detail[256]);
 char *api_file_target(const char *prefix, const char *path, enum api_form);
 
 /* Pure, in api_parse.c. */
-int api_parse_create(const char *json, size_t len, char instance[37],
-    bool *ready);
+int api_parse_create(
+    const char *json, size_t len, char instance[37], bool *ready);
 char *api_encode_segment(const char *text);
 
 #endif

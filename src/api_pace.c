@@ -43,23 +43,24 @@ api_pace_answer(struct api_pace *pace, uint64_t now, uint64_t began,
 		pace->strikes = 0;
 		pace->gap_ms -= pace->gap_ms / 8;
 		if (pace->gap_ms < 8)
-			pace->gap_ms = pace->gap_ms > PACE_GAP_NONE_MS ?
-			    pace->gap_ms - 1 : 0;
+			pace->gap_ms = pace->gap_ms > PACE_GAP_NONE_MS
+			    ? pace->gap_ms - 1
+			    : 0;
 		return;
 	}
 	if (!stale) {
 		pace->strikes++;
 		pace->struck = now;
-		pace->gap_ms = pace->gap_ms == 0 ? PACE_GAP_FIRST_MS :
-		    pace->gap_ms * 2;
+		pace->gap_ms =
+		    pace->gap_ms == 0 ? PACE_GAP_FIRST_MS : pace->gap_ms * 2;
 		if (pace->gap_ms > PACE_GAP_MAX_MS)
 			pace->gap_ms = PACE_GAP_MAX_MS;
 	}
 	if (retry_after_s > PACE_HOLD_MAX_S)
 		retry_after_s = PACE_HOLD_MAX_S;
-	until = now + (retry_after_s > 0 ?
-	    retry_after_s * 1000u + random % PACE_JITTER_MS :
-	    retry_backoff_ms(pace->strikes, random));
+	until = now +
+	    (retry_after_s > 0 ? retry_after_s * 1000u + random % PACE_JITTER_MS
+			       : retry_backoff_ms(pace->strikes, random));
 	if (until > pace->hold_until)
 		pace->hold_until = until;
 }

@@ -11,8 +11,8 @@
  */
 struct api_pace {
 	uint64_t hold_until;
-	uint64_t next;    /* when the gap after the last request is over */
-	uint64_t struck;  /* when the last slow-down began */
+	uint64_t next; /* when the gap after the last request is over */
+	uint64_t struck; /* when the last slow-down began */
 	unsigned gap_ms;
 	unsigned strikes; /* slow-downs in a row */
 };

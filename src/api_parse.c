@@ -204,7 +204,8 @@ take_instance(const cJSON *root, char out[37])
 
 	if (id == NULL)
 		return -EPROTO;
-	len = strspn(id, "0123456789abcdefghijklmnopqrstuvwxyz"
+	len = strspn(id,
+	    "0123456789abcdefghijklmnopqrstuvwxyz"
 	    "ABCDEFGHIJKLMNOPQRSTUVWXYZ-_");
 	if (len <= 36 && id[len] == '\0') {
 		memcpy(out, id, len + 1);
@@ -222,7 +223,7 @@ take_change(const cJSON *item, struct change *c)
 	const cJSON *status = member(item, "status");
 	const char *name = cJSON_GetStringValue(status);
 
-	*c = (struct change){ .size = -1 };
+	*c = (struct change){.size = -1};
 	if (name == NULL)
 		return false;
 	if (strcmp(name, "created") == 0)
@@ -263,7 +264,7 @@ take_changes(const cJSON *result, struct change_list *list)
 	list->items = calloc((size_t)count, sizeof *list->items);
 	if (list->items == NULL)
 		return -ENOMEM;
-	cJSON_ArrayForEach(item, array)
+	cJSON_ArrayForEach (item, array)
 		if (take_change(item, &list->items[list->count]))
 			list->count++;
 	return 0;
@@ -275,8 +276,8 @@ take_exit_code(const cJSON *result, int *out)
 	const cJSON *item = member(result, "exit_code");
 
 	/* Also false for what is not a number in the sense of IEEE 754. */
-	if (!cJSON_IsNumber(item) || !(item->valuedouble >= INT_MIN &&
-	    item->valuedouble <= INT_MAX))
+	if (!cJSON_IsNumber(item) ||
+	    !(item->valuedouble >= INT_MIN && item->valuedouble <= INT_MAX))
 		return -EPROTO;
 	*out = (int)item->valuedouble;
 	return *out == item->valuedouble ? 0 : -EPROTO;
@@ -289,7 +290,7 @@ api_parse_command(const char *json, size_t len, struct api_answer *answer)
 	cJSON *root;
 	int error;
 
-	*answer = (struct api_answer){ 0 };
+	*answer = (struct api_answer){0};
 	if ((error = parse_object(json, len, &root)) != 0)
 		return error;
 	error = -EPROTO;
@@ -302,8 +303,9 @@ api_parse_command(const char *json, size_t len, struct api_answer *answer)
 	status = member(root, "status");
 	if (status != NULL && !cJSON_IsString(status))
 		goto out;
-	answer->success = status == NULL ? answer->exit_code == 0 :
-	    strcmp(status->valuestring, "success") == 0;
+	answer->success = status == NULL
+	    ? answer->exit_code == 0
+	    : strcmp(status->valuestring, "success") == 0;
 	answer->output = string_take(result, "output", &answer->len);
 	if (answer->output == NULL)
 		goto out;
@@ -332,7 +334,7 @@ api_parse_file(const char *json, size_t len, struct api_file *file)
 	cJSON *root;
 	int error;
 
-	*file = (struct api_file){ 0 };
+	*file = (struct api_file){0};
 	if ((error = parse_object(json, len, &root)) != 0)
 		return error;
 	if ((error = take_instance(root, file->instance)) != 0)
@@ -353,7 +355,7 @@ api_file_free(struct api_file *file)
 {
 	free(file->path);
 	free(file->content);
-	*file = (struct api_file){ 0 };
+	*file = (struct api_file){0};
 }
 
 /* Copy what fits, for people to read: one line, no control characters. */
@@ -384,7 +386,7 @@ api_parse_error(const char *json, size_t len, struct api_error *out)
 	cJSON *root;
 	int error;
 
-	*out = (struct api_error){ 0 };
+	*out = (struct api_error){0};
 	if ((error = parse_object(json, len, &root)) != 0)
 		return -EPROTO;
 	if ((text = word_take(root, "error")) == NULL)
@@ -438,7 +440,8 @@ static char *
 encode(const char *text, bool keep_slash)
 {
 	static const char hex[] = "0123456789ABCDEF";
-	static const char unreserved[] = "0123456789-._~"
+	static const char unreserved[] =
+	    "0123456789-._~"
 	    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 	char *encoded, *out;
 

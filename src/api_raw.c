@@ -89,23 +89,24 @@ raw_get(struct api *api, const char *instance, const char *path,
 {
 	bool whole = raw->buf == NULL;
 	struct api_job job = {
-		.kind = RETRY_SAFE,
-		/* There are other ways to the bytes: no long trying. */
-		.limit_ms = api->limit_ms < RAW_LIMIT_MS ? api->limit_ms :
-		    RAW_LIMIT_MS,
-		.begin = raw_begin,
-		.arg = raw,
-		.req = {
-			.method = "GET",
-			.lane = HTTP_BULK,
-			.anonymous = true,
-			.stall_ms = api->stall_ms,
-			.max_body = RAW_ERROR_MAX,
-			.range = !whole,
-			.first = raw->offset,
-			.last = raw->offset + raw->len - 1,
-			.sink = raw_piece,
-			.sink_arg = raw,
+	    .kind = RETRY_SAFE,
+	    /* There are other ways to the bytes: no long trying. */
+	    .limit_ms =
+		api->limit_ms < RAW_LIMIT_MS ? api->limit_ms : RAW_LIMIT_MS,
+	    .begin = raw_begin,
+	    .arg = raw,
+	    .req =
+		{
+		    .method = "GET",
+		    .lane = HTTP_BULK,
+		    .anonymous = true,
+		    .stall_ms = api->stall_ms,
+		    .max_body = RAW_ERROR_MAX,
+		    .range = !whole,
+		    .first = raw->offset,
+		    .last = raw->offset + raw->len - 1,
+		    .sink = raw_piece,
+		    .sink_arg = raw,
 		},
 	};
 	char prefix[sizeof "/vm/" + 36], *target;
@@ -190,7 +191,7 @@ raw_transfer(struct api *api, const char *path, struct raw_read *raw)
 	if (atomic_fetch_add(&api->raw_misses, 1) + 1 >= RAW_MISSES_MAX &&
 	    atomic_exchange(&api->raw, API_RAW_OFF) != API_RAW_OFF)
 		log_info("the raw endpoint does not work here: large files "
-		    "are read by commands");
+			 "are read by commands");
 	return other_size ? -EAGAIN : -EOPNOTSUPP;
 }
 
@@ -198,7 +199,7 @@ int
 api_read_raw(struct api *api, const char *path, uint64_t size, uint64_t offset,
     size_t len, void *buf, size_t *got)
 {
-	struct raw_read raw = { .size = size };
+	struct raw_read raw = {.size = size};
 	int error;
 
 	*got = 0;
@@ -228,9 +229,9 @@ api_stream_raw(struct api *api, const char *path, uint64_t size,
     void *arg)
 {
 	struct raw_read raw = {
-		.size = size,
-		.sink = sink,
-		.sink_arg = arg,
+	    .size = size,
+	    .sink = sink,
+	    .sink_arg = arg,
 	};
 
 	if (path[0] != '/')

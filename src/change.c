@@ -18,7 +18,7 @@ change_list_free(struct change_list *list)
 		free(list->items[i].url);
 	}
 	free(list->items);
-	*list = (struct change_list){ 0 };
+	*list = (struct change_list){0};
 }
 
 static const char *
@@ -63,7 +63,7 @@ put_escaped(FILE *f, const char *text, bool space_too)
 	size_t n = 0;
 
 	for (const unsigned char *p = (const unsigned char *)text; *p != '\0';
-	    p++) {
+	     p++) {
 		if (*p == '\\') {
 			if (f != NULL)
 				fputs("\\\\", f);
@@ -88,7 +88,7 @@ put_url(FILE *f, const char *base_url, const char *url)
 	if (strncmp(url, "https://", 8) != 0 && strncmp(url, "http://", 7) != 0)
 		fprintf(f, "%s%s", base_url, *url == '/' ? "" : "/");
 	for (const unsigned char *p = (const unsigned char *)url; *p != '\0';
-	    p++) {
+	     p++) {
 		if (is_control(*p) || *p == ' ' || *p >= 0x80)
 			fprintf(f, "%%%02X", *p);
 		else
@@ -113,10 +113,10 @@ put_list(FILE *f, const struct change_list *list, const char *base_url)
 	for (size_t i = 0; i < list->count; i++) {
 		const struct change *c = &list->items[i];
 
-		size_width = column_width(size_width,
-		    strlen(size_text(c, buf, sizeof buf)));
-		mime_width = column_width(mime_width,
-		    put_escaped(NULL, mime_text(c), true));
+		size_width = column_width(
+		    size_width, strlen(size_text(c, buf, sizeof buf)));
+		mime_width = column_width(
+		    mime_width, put_escaped(NULL, mime_text(c), true));
 	}
 	for (size_t i = 0; i < list->count; i++) {
 		const struct change *c = &list->items[i];

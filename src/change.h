@@ -12,10 +12,10 @@ enum change_kind { CHANGE_CREATED, CHANGE_MODIFIED, CHANGE_DELETED };
 
 struct change {
 	enum change_kind kind;
-	int64_t size;   /* -1: unknown */
-	char *path;     /* absolute in the VM; owned */
-	char *mime;     /* or NULL; owned */
-	char *url;      /* public_url as given (a path), or NULL; owned */
+	int64_t size; /* -1: unknown */
+	char *path; /* absolute in the VM; owned */
+	char *mime; /* or NULL; owned */
+	char *url; /* public_url as given (a path), or NULL; owned */
 };
 
 struct change_list {

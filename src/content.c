@@ -11,13 +11,13 @@ struct content {
 	pthread_mutex_t lock; /* guards all below */
 	struct store *store;
 	uint64_t node;
-	int fd;     /* the work file; -1: none yet */
+	int fd; /* the work file; -1: none yet */
 	char *path; /* its name */
 	uint64_t size;
-	struct attr base;    /* the VM's version; mode 0: there is none */
-	uint64_t base_size;  /* bytes of it that still show through */
+	struct attr base; /* the VM's version; mode 0: there is none */
+	uint64_t base_size; /* bytes of it that still show through */
 	struct intervals written; /* of the work file */
-	struct intervals dirty;   /* written and not sent */
+	struct intervals dirty; /* written and not sent */
 	struct intervals sending;
 	/*
 	 * What the last attempt sent may have arrived without our knowing:
@@ -25,11 +25,11 @@ struct content {
 	 */
 	bool unsettled;
 	char token[17];
-	uint64_t token_changes;   /* `changes` by then */
+	uint64_t token_changes; /* `changes` by then */
 	struct interval appended_then; /* what it appended, if it did */
 	bool create, exclusive;
-	bool whole;    /* nothing of the base is to stay: send it all */
-	bool resized;  /* its length has to be sent, too */
+	bool whole; /* nothing of the base is to stay: send it all */
+	bool resized; /* its length has to be sent, too */
 	bool appended; /* all that is dirty was appended */
 	bool has_attr;
 	uint32_t mode;
@@ -45,8 +45,8 @@ static const struct room_setattr no_attr = {
     .atime = ROOM_TIME_KEEP, .mtime = ROOM_TIME_KEEP};
 
 int
-content_open(struct content **out, struct store *store,
-    const struct attr *base, uint64_t node)
+content_open(struct content **out, struct store *store, const struct attr *base,
+    uint64_t node)
 {
 	struct content *c;
 
@@ -373,9 +373,9 @@ content_read(struct content *c, struct wait *wait, const char *path,
 	if ((span->buf = malloc(len + 1)) == NULL)
 		return -ENOMEM;
 	pthread_mutex_lock(&c->lock);
-	end = offset >= c->size	     ? offset :
-	    len < c->size - offset ? offset + len :
-				       c->size;
+	end = offset >= c->size	     ? offset
+	    : len < c->size - offset ? offset + len
+				     : c->size;
 	for (at = offset; at < end && error == 0; at = stop) {
 		char *buf = span->buf + (at - offset);
 
@@ -387,9 +387,8 @@ content_read(struct content *c, struct wait *wait, const char *path,
 				error = -EIO;
 			continue;
 		}
-		stop = intervals_first(&c->written, at, end, &part) ?
-		    part.start :
-		    end;
+		stop = intervals_first(&c->written, at, end, &part) ? part.start
+								    : end;
 		if (at >= c->base_size) {
 			memset(buf, 0, stop - at);
 			continue;
@@ -398,8 +397,8 @@ content_read(struct content *c, struct wait *wait, const char *path,
 			stop = c->base_size;
 		base = c->base;
 		pthread_mutex_unlock(&c->lock);
-		error = content_read_base(c, wait, path, &base, at, stop - at,
-		    buf);
+		error =
+		    content_read_base(c, wait, path, &base, at, stop - at, buf);
 		pthread_mutex_lock(&c->lock);
 	}
 	pthread_mutex_unlock(&c->lock);
@@ -431,10 +430,10 @@ content_begin_send(struct content *c, struct room_write *w)
 {
 	pthread_mutex_lock(&c->lock);
 	*w = (struct room_write){
-	    .how = c->whole	    ? ROOM_WHOLE :
-		c->appended && !c->resized && c->dirty.count == 1 ?
-				      ROOM_APPEND :
-				      ROOM_RANGES,
+	    .how = c->whole ? ROOM_WHOLE
+		: c->appended && !c->resized && c->dirty.count == 1
+		? ROOM_APPEND
+		: ROOM_RANGES,
 	    .is_new = c->create,
 	    .exclusive = c->exclusive,
 	    .mode = c->mode,
@@ -453,10 +452,10 @@ content_begin_send(struct content *c, struct room_write *w)
 		/* Just that first, or it would stand there twice. */
 		w->repeat = true;
 		w->changes = c->token_changes;
-		intervals_add(&c->sending, c->appended_then.start,
-		    c->appended_then.end);
-		intervals_remove(&c->dirty, c->appended_then.start,
-		    c->appended_then.end);
+		intervals_add(
+		    &c->sending, c->appended_then.start, c->appended_then.end);
+		intervals_remove(
+		    &c->dirty, c->appended_then.start, c->appended_then.end);
 	} else {
 		w->repeat = c->unsettled && c->changes == c->token_changes;
 		/* It may be ours by now, with other bytes. */
@@ -499,9 +498,8 @@ content_unsend(struct content *c, const struct room_write *w)
 	for (i = 0; i < c->sending.count; i++)
 		if (c->sending.v[i].start < c->size)
 			intervals_add(&c->dirty, c->sending.v[i].start,
-			    c->sending.v[i].end < c->size ?
-				c->sending.v[i].end :
-				c->size);
+			    c->sending.v[i].end < c->size ? c->sending.v[i].end
+							  : c->size);
 	intervals_free(&c->sending);
 }
 
@@ -515,9 +513,9 @@ content_end_send(struct content *c, struct room_write *w, int error,
 	pthread_mutex_lock(&c->lock);
 	c->unsettled = error_is_unsettled(error);
 	c->token_changes = c->tried = w->changes;
-	c->appended_then = w->how == ROOM_APPEND && w->nranges == 1 ?
-	    w->ranges[0] :
-	    (struct interval){0, 0};
+	c->appended_then = w->how == ROOM_APPEND && w->nranges == 1
+	    ? w->ranges[0]
+	    : (struct interval){0, 0};
 	if (error != 0) {
 		content_unsend(c, w);
 		pthread_mutex_unlock(&c->lock);
@@ -545,8 +543,8 @@ content_end_send(struct content *c, struct room_write *w, int error,
 		c->base_size = 0; /* emptied again meanwhile */
 	} else if (c->base_size > now->self.size || w->how == ROOM_WHOLE) {
 		/* Written bytes are over the new base as over the old. */
-		c->base_size = now->self.size < c->size ? now->self.size :
-							  c->size;
+		c->base_size =
+		    now->self.size < c->size ? now->self.size : c->size;
 	}
 	intervals_free(&c->sending);
 	pthread_mutex_unlock(&c->lock);

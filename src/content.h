@@ -21,16 +21,16 @@ struct content;
 
 /* A new file, or (base) changes to an existing one.  work_dir: for the work
  * file, named so that a later mount finds it.  0 or -errno. */
-int content_open(struct content **, struct store *, const struct attr *base,
-    uint64_t node);
+int content_open(
+    struct content **, struct store *, const struct attr *base, uint64_t node);
 void content_close(struct content *);
 
 /* Of a new file: it is to be made with this mode. */
 void content_set_new(struct content *, uint32_t mode, bool exclusive);
 
 /* append: *offset becomes the end. */
-int content_write(struct content *, const void *, size_t len,
-    uint64_t *offset, bool append);
+int content_write(
+    struct content *, const void *, size_t len, uint64_t *offset, bool append);
 int content_truncate(struct content *, uint64_t size);
 /* Attributes to be sent along. */
 void content_setattr(struct content *, const struct room_setattr *);
@@ -39,7 +39,7 @@ uint64_t content_size(struct content *);
 bool content_is_dirty(struct content *);
 /* Is there something that no attempt to send has included yet? */
 bool content_is_untried(struct content *);
-bool content_is_new(struct content *);  /* the VM has no such file yet */
+bool content_is_new(struct content *); /* the VM has no such file yet */
 bool content_is_written(struct content *); /* more to send than emptiness */
 
 /* Bytes as they are with the changes; malloc'ed span.  path: of the base. */

@@ -45,9 +45,9 @@ struct session {
 	size_t len, room;
 	off_t base; /* the file offset of text[0] */
 	bool based;
-	int refused;   /* a write was: nothing runs until it is emptied */
+	int refused; /* a write was: nothing runs until it is emptied */
 	off_t written; /* where the latest write ended */
-	off_t shift;   /* the file offset at which the result begins */
+	off_t shift; /* the file offset at which the result begins */
 	struct result *shown; /* what reading gives, from its first read on */
 	bool ran; /* shown is this session's own */
 };

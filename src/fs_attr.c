@@ -219,8 +219,8 @@ setattr_local(struct node *n, const struct room_setattr *a)
 
 /* A new length: local, and sent at once unless somebody has it open. */
 static int
-setattr_size(struct fs *fs, struct wait *w, struct node *n, uint64_t size,
-    bool open)
+setattr_size(
+    struct fs *fs, struct wait *w, struct node *n, uint64_t size, bool open)
 {
 	uint64_t id = n->id;
 	struct content *c;
@@ -247,10 +247,10 @@ setattr_control(struct fs *fs, int set)
 {
 	tree_unlock(fs->tree);
 	/* truncate and touch are what programs do to any file. */
-	return set & (FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID |
-			 FUSE_SET_ATTR_GID) ?
-	    -EPERM :
-	    0;
+	return set &
+		(FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)
+	    ? -EPERM
+	    : 0;
 }
 
 void
@@ -280,8 +280,8 @@ fs_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set,
 		    (error = fs_find_node(fs, &w, ino, false, &n)) != 0)
 			goto fail;
 		/* The kernel sends the times of truncate(2), too. */
-		if (!n->local || (set & (FUSE_SET_ATTR_MTIME_NOW |
-				     FUSE_SET_ATTR_ATIME_NOW)))
+		if (!n->local ||
+		    (set & (FUSE_SET_ATTR_MTIME_NOW | FUSE_SET_ATTR_ATIME_NOW)))
 			a.atime = a.mtime = ROOM_TIME_KEEP;
 	}
 	setattr_drop_same(&a, &n->attr);

@@ -54,8 +54,8 @@ bulk_run(struct job *job)
 	struct bulk *b = (struct bulk *)job;
 	struct fs *fs = b->fs;
 
-	room_read_bulk(fs->room, (const char *const *)b->paths, b->count,
-	    bulk_got, b);
+	room_read_bulk(
+	    fs->room, (const char *const *)b->paths, b->count, bulk_got, b);
 	tree_lock(fs->tree);
 	TAILQ_REMOVE(&fs->bulk.jobs, b, link);
 	tree_unlock(fs->tree);
@@ -79,7 +79,7 @@ bulk_find(struct fs *fs, uint64_t id)
 	struct bulk *b;
 	size_t i;
 
-	TAILQ_FOREACH(b, &fs->bulk.jobs, link)
+	TAILQ_FOREACH (b, &fs->bulk.jobs, link)
 		for (i = 0; i < b->count; i++)
 			if (b->ids[i] == id)
 				return b;
@@ -167,7 +167,8 @@ bulk_gather(struct fs *fs, struct node *n, unsigned level)
 static struct bulk *
 bulk_start(struct fs *fs, struct node *n)
 {
-	uint64_t now = room_now(), dir = node_parent(n) ? node_parent(n)->id : 0;
+	uint64_t now = room_now(),
+		 dir = node_parent(n) ? node_parent(n)->id : 0;
 	struct bulk *b;
 
 	if (now > fs->bulk.at + BULK_PAUSE) {

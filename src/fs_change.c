@@ -88,17 +88,20 @@ change_new_entry(struct change_job *c, struct node *dir,
 static void
 change_adopt(struct change_job *c)
 {
-	const struct room_change *op = &c->ops[c->nops - 1];
-	const struct room_changed *now = &c->now[c->nops - 1];
+	const struct room_change *op = &c->ops[c->real];
+	struct room_changed *now = &c->now[c->real];
 	struct tree *t = c->fs->tree;
 	struct node *dir = tree_get(t, c->dir), *to_dir, *n;
 	struct dentry *d;
 
-	change_adopt_dir(c->fs, c->dir, now->has_parent, &now->parent,
-	    now->checked);
+	change_adopt_dir(
+	    c->fs, c->dir, now->has_parent, &now->parent, now->checked);
 	if (c->to_dir != c->dir)
 		change_adopt_dir(c->fs, c->to_dir, now->has_to_parent,
 		    &now->to_parent, now->checked);
+	/* A new thing was given its owner behind. */
+	if (c->real + 1 < c->nops && c->now[c->nops - 1].has_self)
+		now->self = c->now[c->nops - 1].self;
 	switch (op->op) {
 	case ROOM_MKDIR:
 	case ROOM_SYMLINK:
@@ -126,8 +129,8 @@ change_adopt(struct change_job *c)
 		if ((d = tree_lookup(dir, c->name)) == NULL ||
 		    tree_rename(t, d, to_dir, c->to_name) != 0)
 			to_dir->dir->listed = dir->dir->listed = 0;
-		else if (now->has_self && (d = tree_lookup(to_dir,
-					       c->to_name)) != NULL &&
+		else if (now->has_self &&
+		    (d = tree_lookup(to_dir, c->to_name)) != NULL &&
 		    !d->node->local)
 			tree_adopt_own(t, d->node, &now->self, now->checked);
 		break;
@@ -160,8 +163,7 @@ change_doubt(struct change_job *c)
 	size_t i;
 
 	for (i = 0; i < 3; i++) {
-		if (ids[i] == 0 ||
-		    (n = tree_get(c->fs->tree, ids[i])) == NULL)
+		if (ids[i] == 0 || (n = tree_get(c->fs->tree, ids[i])) == NULL)
 			continue;
 		n->checked = 0;
 		if (S_ISDIR(n->attr.mode))
@@ -260,12 +262,30 @@ change_may(struct fs *fs, const struct node *dir)
 	return fs_may(fs, &dir->attr, 03) ? 0 : -EACCES;
 }
 
+bool
+fs_owner(struct fs *fs, fuse_req_t req, const struct attr *dir,
+    struct room_setattr *out)
+{
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+	const struct probe *p = room_probe(fs->room);
+
+	*out = (struct room_setattr){
+	    .atime = ROOM_TIME_KEEP, .mtime = ROOM_TIME_KEEP};
+	if (fs->options->idmap || fs->options->set_uid || p->uid != 0)
+		return false;
+	out->uid = ctx->uid;
+	out->gid = dir->mode & S_ISGID ? dir->gid : ctx->gid;
+	out->set_uid = out->set_gid = true;
+	return out->uid != p->uid || out->gid != p->gid;
+}
+
 /* Make something new: the name must be free. */
 static void
 make_entry(fuse_req_t req, fuse_ino_t parent, const char *name,
     const struct room_change *what)
 {
 	struct fs *fs = fs_of(req);
+	struct room_setattr owner;
 	struct change_job *c = NULL;
 	struct node *n, *dir;
 	struct wait w;
@@ -284,6 +304,12 @@ make_entry(fuse_req_t req, fuse_ino_t parent, const char *name,
 		else {
 			c->ops[0].mode = what->mode;
 			c->ops[0].rdev = what->rdev;
+			if (fs_owner(fs, req, &dir->attr, &owner)) {
+				c->ops[1].op = ROOM_SETATTR;
+				c->ops[1].path = strdup(c->ops[0].path);
+				c->ops[1].attr = owner;
+				c->nops = 2;
+			}
 			if (what->to != NULL &&
 			    (c->ops[0].to = strdup(what->to)) == NULL)
 				error = -ENOMEM;
@@ -309,7 +335,8 @@ out:
 void
 fs_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
-	const struct room_change what = {.op = ROOM_MKDIR, .mode = mode & 07777};
+	const struct room_change what = {
+	    .op = ROOM_MKDIR, .mode = mode & 07777};
 
 	make_entry(req, parent, name, &what);
 }
@@ -330,8 +357,8 @@ fs_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 }
 
 void
-fs_symlink(fuse_req_t req, const char *target, fuse_ino_t parent,
-    const char *name)
+fs_symlink(
+    fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
 {
 	const struct room_change what = {.op = ROOM_SYMLINK, .to = target};
 
@@ -415,6 +442,7 @@ again:
 		    .to = strdup(c->ops[1].path),
 		    .attr = c->ops[1].attr};
 		c->nops = 2;
+		c->real = 1;
 	}
 	tree_unlock(fs->tree);
 	if (error == 0 && c != NULL)

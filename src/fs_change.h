@@ -12,13 +12,13 @@
 struct change_job {
 	struct job job;
 	struct fs *fs;
-	struct room_change ops[2]; /* strings owned; the last is the real one */
-	size_t nops;
+	struct room_change ops[2]; /* strings owned */
+	size_t nops, real; /* ops[real] is what is adopted */
 	struct room_changed now[2];
 	uint64_t dir, to_dir, node; /* held; 0: none */
-	char *name, *to_name;       /* owned */
-	char *hidden;               /* where an open file goes; owned */
-	uint64_t hides;             /* that file; held */
+	char *name, *to_name; /* owned */
+	char *hidden; /* where an open file goes; owned */
+	uint64_t hides; /* that file; held */
 	int error;
 };
 
@@ -27,8 +27,8 @@ struct change_job {
  * locked; NULL: no memory, or (errno) the directory is gone.  ops[0] has its
  * path.  job_put() it.
  */
-struct change_job *change_new(struct fs *, enum room_op, struct node *dir,
-    const char *name);
+struct change_job *change_new(
+    struct fs *, enum room_op, struct node *dir, const char *name);
 /* Run it; the reference is still the caller's. */
 int change_do(struct change_job *, struct wait *);
 /* Names that can't be changed: -EPERM, -ENAMETOOLONG. */

@@ -21,8 +21,8 @@
  * the news is on its way.  Held.
  */
 static struct blob *
-read_version(struct fs *fs, struct open_file *h, struct node *n,
-    struct attr *attr)
+read_version(
+    struct fs *fs, struct open_file *h, struct node *n, struct attr *attr)
 {
 	struct node then = {.attr = n->attr};
 	struct validator v = attr_validator(&n->attr);
@@ -83,8 +83,8 @@ fs_read_file(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
 		else if (c != NULL)
 			error = content_read(c, w, path, off, size, span);
 		else
-			error = blob_read(blob, w, path, &attr, off, size,
-			    span);
+			error =
+			    blob_read(blob, w, path, &attr, off, size, span);
 		blob_put(blob);
 		if ((error == -EAGAIN || error == -ENOENT) && path != NULL &&
 		    *path != '\0') {
@@ -106,8 +106,7 @@ fs_read_file(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
 }
 
 static int
-read_pseudo(struct fs *fs, struct wait *w, fuse_ino_t ino,
-    struct open_file *h)
+read_pseudo(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h)
 {
 	struct node *n;
 	char *path = NULL;
@@ -173,8 +172,8 @@ fs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 
 	fs_wait_begin(req, &w);
 	if (h->session != NULL) {
-		error = session_read(h->session, &w, off, size, &span.buf,
-		    &span.len);
+		error = session_read(
+		    h->session, &w, off, size, &span.buf, &span.len);
 	} else if (h->pseudo) {
 		pthread_mutex_lock(&h->lock);
 		have = h->data != NULL && off != 0;
@@ -276,8 +275,8 @@ flush_is_early(struct fs *fs, fuse_req_t req, fuse_ino_t ino)
 	}
 	tree_unlock(fs->tree);
 	return early &&
-	    procfd_still_open(procfd_process(fuse_req_ctx(req)->pid),
-		st.st_ino, -1);
+	    procfd_still_open(
+		procfd_process(fuse_req_ctx(req)->pid), st.st_ino, -1);
 }
 
 void
@@ -296,8 +295,8 @@ fs_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 			fs_fill_stat(fs, n, &st);
 		tree_unlock(fs->tree);
 		fs_wait_begin(req, &w);
-		error = session_flush(h->session, &w, fuse_req_ctx(req)->pid,
-		    st.st_ino);
+		error = session_flush(
+		    h->session, &w, fuse_req_ctx(req)->pid, st.st_ino);
 		fs_wait_end(req, &w);
 	} else if (h->writes && !flush_is_early(fs, req, ino)) {
 		fs_wait_begin(req, &w);
@@ -308,8 +307,8 @@ fs_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 }
 
 void
-fs_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
-    struct fuse_file_info *fi)
+fs_fsync(
+    fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	struct wait w;
 	int error = 0;

@@ -11,13 +11,13 @@
 struct open_file {
 	TAILQ_ENTRY(open_file) link; /* in fs->files; under the tree's lock */
 	struct session *session; /* of a control file */
-	bool pseudo;             /* a file whose size lies: */
-	char *data;              /* all of it, from the first read on */
+	bool pseudo; /* a file whose size lies: */
+	char *data; /* all of it, from the first read on */
 	size_t len;
 	pthread_mutex_t lock; /* guards data and len */
 	bool writes; /* or made the file: closing it sends */
 	bool append;
-	struct attr attr;  /* of the version that was last read; under lock */
+	struct attr attr; /* of the version that was last read; under lock */
 	struct blob *blob; /* of that version, kept while it is open */
 };
 

@@ -95,8 +95,8 @@ fs_walk(struct fs *fs, struct node *dir, struct node **also)
 
 	*also = NULL;
 	if (now > fs->walk.at + WALK_PAUSE || fs->walk.at == 0) {
-		fs->walk.top = node_parent(dir) ? node_parent(dir)->id :
-						  dir->id;
+		fs->walk.top =
+		    node_parent(dir) ? node_parent(dir)->id : dir->id;
 		fs->walk.steps = 0;
 	} else {
 		fs->walk.steps++;
@@ -107,8 +107,7 @@ fs_walk(struct fs *fs, struct node *dir, struct node **also)
 	if (fs->walk.steps < 2)
 		return bound;
 	for (i = 1; i < fs->walk.steps; i++) {
-		if (up->id == fs->walk.top ||
-		    (next = node_parent(up)) == NULL)
+		if (up->id == fs->walk.top || (next = node_parent(up)) == NULL)
 			break;
 		up = next;
 	}
@@ -257,8 +256,8 @@ fs_find_node(struct fs *fs, struct wait *w, fuse_ino_t id, bool strict,
 			n->dir->used = room_now();
 		/* Removed, but held open: what was known stays so. */
 		if (n->control || n->local || node_is_dead(t, n) ||
-		    (strict ? tree_fresh(t, n->checked, since) :
-			      fs_fresh(fs, n->checked, since)))
+		    (strict ? tree_fresh(t, n->checked, since)
+			    : fs_fresh(fs, n->checked, since)))
 			return 0;
 		error = fs_ask_node(fs, w, n);
 		if (error == -EACCES && id == FUSE_ROOT_ID) {

@@ -34,7 +34,8 @@ struct fs {
 	TAILQ_HEAD(, send) sends; /* under way; under the tree's lock */
 	bool mounted;
 	uint64_t root_dev;
-	_Atomic uint64_t settled; /* the kernel knows of all changes before; atomic */
+	_Atomic uint64_t
+	    settled; /* the kernel knows of all changes before; atomic */
 	TAILQ_HEAD(, open_file) files;
 	TAILQ_HEAD(, dir_handle) dirs; /* open ones; under the tree's lock */
 	struct {
@@ -79,8 +80,8 @@ int fs_find_child(struct fs *, struct wait *, fuse_ino_t dir, const char *name,
 
 /* A node with fresh attributes (strict: for an open): 0 with the tree locked;
  * else -errno. */
-int fs_find_node(struct fs *, struct wait *, fuse_ino_t, bool strict,
-    struct node **out);
+int fs_find_node(
+    struct fs *, struct wait *, fuse_ino_t, bool strict, struct node **out);
 
 /* A directory whose listing is fresh: as fs_find_node(). */
 int fs_find_listed(struct fs *, struct wait *, fuse_ino_t, struct node **out);
@@ -108,8 +109,8 @@ int fs_send(struct fs *, struct wait *, uint64_t id);
 void fs_send_later(struct fs *, struct node *);
 bool fs_is_sending(struct fs *, struct node *); /* tree locked */
 /* A file that the VM never heard of loses its name.  Tree locked. */
-void fs_forget_new(struct fs *, struct node *, struct node *dir,
-    const char *name);
+void fs_forget_new(
+    struct fs *, struct node *, struct node *dir, const char *name);
 /* Send all there is; what can't be sent goes to the recovery folder. */
 void fs_send_all(struct fs *);
 /* Put a file's unsent bytes where the user finds them, and say where. */
@@ -125,12 +126,18 @@ void fs_mark_sent(struct fs *, struct node *);
 int fs_bulk_fetch(struct fs *, struct wait *, uint64_t id);
 
 /* Changes by one command; tree locked, they unlock it. */
-int fs_change_create(struct fs *, struct wait *, struct node *dir,
-    const char *name, mode_t);
-int fs_change_attr(struct fs *, struct wait *, struct node *,
-    const struct room_setattr *);
+int fs_change_create(
+    struct fs *, struct wait *, struct node *dir, const char *name, mode_t);
+int fs_change_attr(
+    struct fs *, struct wait *, struct node *, const struct room_setattr *);
 /* ftruncate(2) of an open control file. */
 void fs_truncate_control(struct fuse_file_info *, uint64_t size);
+/*
+ * With idmap=none and a VM where we are root, new files belong to the caller:
+ * true when the VM has to be told.
+ */
+bool fs_owner(
+    struct fs *, fuse_req_t, const struct attr *dir, struct room_setattr *);
 /* An open file without a name is closed: its hidden name goes.  Owns path. */
 void fs_remove_hidden(struct fs *, char *path);
 
@@ -164,11 +171,10 @@ void fs_write(fuse_req_t, fuse_ino_t, const char *, size_t, off_t,
 void fs_flush(fuse_req_t, fuse_ino_t, struct fuse_file_info *);
 void fs_fsync(fuse_req_t, fuse_ino_t, int, struct fuse_file_info *);
 void fs_release(fuse_req_t, fuse_ino_t, struct fuse_file_info *);
-void fs_fallocate(fuse_req_t, fuse_ino_t, int, off_t, off_t,
-    struct fuse_file_info *);
-void fs_copy_file_range(fuse_req_t, fuse_ino_t, off_t,
-    struct fuse_file_info *, fuse_ino_t, off_t, struct fuse_file_info *,
-    size_t, int);
+void fs_fallocate(
+    fuse_req_t, fuse_ino_t, int, off_t, off_t, struct fuse_file_info *);
+void fs_copy_file_range(fuse_req_t, fuse_ino_t, off_t, struct fuse_file_info *,
+    fuse_ino_t, off_t, struct fuse_file_info *, size_t, int);
 void fs_create(
     fuse_req_t, fuse_ino_t, const char *, mode_t, struct fuse_file_info *);
 void fs_mknod(fuse_req_t, fuse_ino_t, const char *, mode_t, dev_t);

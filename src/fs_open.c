@@ -50,8 +50,8 @@ handle_free(struct fs *fs, struct open_file *h)
 
 /* With the tree locked; drops the lock. */
 static int
-open_control(struct fs *fs, fuse_req_t req, struct node *n,
-    struct open_file *h, struct fuse_file_info *fi)
+open_control(struct fs *fs, fuse_req_t req, struct node *n, struct open_file *h,
+    struct fuse_file_info *fi)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 	struct node *dir = tree_control_dir(fs->tree, n);
@@ -180,6 +180,12 @@ fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	}
 	fs_wait_begin(req, &w);
 	error = fs_find_node(fs, &w, ino, true, &n);
+	if (error == 0 && !n->control && n->opens == 0 &&
+	    node_is_dead(fs->tree, n)) {
+		/* Gone: the kernel looks the name up again. */
+		tree_unlock(fs->tree);
+		error = -ESTALE;
+	}
 	if (error != 0) {
 		fs_wait_end(req, &w);
 		handle_free(fs, h);
@@ -230,9 +236,10 @@ name_is_lock(const char *name)
 
 /* A file that is here only, until it is closed; with the tree locked. */
 static int
-create_local(struct fs *fs, struct node *dir, const char *name, mode_t mode,
-    bool exclusive, struct node **out)
+create_local(struct fs *fs, fuse_req_t req, struct node *dir, const char *name,
+    mode_t mode, bool exclusive, struct node **out)
 {
+	struct room_setattr owner;
 	const struct probe *p = room_probe(fs->room);
 	struct entry e = {.name = (char *)name,
 	    .attr = {.mode = S_IFREG | (mode & 07777),
@@ -244,6 +251,10 @@ create_local(struct fs *fs, struct node *dir, const char *name, mode_t mode,
 	struct node *n;
 	int error;
 
+	if (fs_owner(fs, req, &dir->attr, &owner)) {
+		e.attr.uid = owner.uid;
+		e.attr.gid = owner.gid;
+	}
 	e.attr.atime = e.attr.mtime = e.attr.ctime = fs_now_ns();
 	e.attr.ino = 1ull << 61 | tree_next_epoch(fs->tree);
 	n = tree_adopt_entry(fs->tree, dir, &e, room_now());
@@ -257,6 +268,8 @@ create_local(struct fs *fs, struct node *dir, const char *name, mode_t mode,
 	}
 	c = n->content;
 	content_set_new(c, mode & 07777, exclusive);
+	if (e.attr.uid != p->uid || e.attr.gid != p->gid)
+		content_setattr(c, &owner);
 	fs_mark_local(n);
 	tree_touch_dir(fs->tree, dir);
 	*out = n;
@@ -307,7 +320,7 @@ fs_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		else
 			n->pages = node_version(n);
 	} else {
-		error = create_local(fs, dir, name, mode, exclusive, &n);
+		error = create_local(fs, req, dir, name, mode, exclusive, &n);
 	}
 	if (error != 0) {
 		tree_unlock(fs->tree);

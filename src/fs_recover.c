@@ -73,8 +73,8 @@ fs_recover(struct fs *fs, uint64_t id, int error)
 	node_hold(n);
 	tree_unlock(fs->tree);
 	room_label(fs, label, sizeof label);
-	fd = path == NULL ? -ENOMEM :
-			    recover_open(fs->options->cache_dir, label, path,
+	fd = path == NULL ? -ENOMEM
+			  : recover_open(fs->options->cache_dir, label, path,
 				where, sizeof where);
 	if (fd < 0) {
 		log_error("%s: not saved (%s), and no place to keep it: %s",
@@ -82,7 +82,8 @@ fs_recover(struct fs *fs, uint64_t id, int error)
 	} else {
 		if (recover_copy(c, n->stale ? "" : path, fd) != 0)
 			log_error("%s: parts of it are only in the VM, and "
-				  "are zeros here", path);
+				  "are zeros here",
+			    path);
 		log_error("%s: not saved (%s); its contents are in %s", path,
 		    strerror(-error), where);
 		close(fd);

@@ -48,6 +48,7 @@ rename_prepare(struct fs *fs, struct node *dir, const char *name,
 	    .to = strdup(c->ops[1].to),
 	    .attr = c->ops[1].attr};
 	c->nops = 2;
+	c->real = 1;
 	return 0;
 }
 
@@ -163,8 +164,7 @@ copy_length(struct fs *fs, struct node *from, struct node *to, uint64_t offset,
 	if (from == NULL || to == NULL || from->stale || to->stale)
 		return -ESTALE;
 	if (from->control || to->control || !S_ISREG(from->attr.mode) ||
-	    !S_ISREG(to->attr.mode) ||
-	    room_is_pseudo(fs->room, from->attr.dev))
+	    !S_ISREG(to->attr.mode) || room_is_pseudo(fs->room, from->attr.dev))
 		return -EOPNOTSUPP; /* the kernel copies by itself then */
 	if (offset >= from->attr.size)
 		return 0;

@@ -58,8 +58,7 @@ fs_path_of(struct fs *fs, struct node *n)
 	const char *hidden;
 
 	if (LIST_EMPTY(&n->names) && S_ISREG(n->attr.mode) && !n->control &&
-	    n->content != NULL &&
-	    (hidden = content_hidden(n->content)) != NULL)
+	    n->content != NULL && (hidden = content_hidden(n->content)) != NULL)
 		return strdup(hidden);
 	return tree_path(fs->tree, n, NULL);
 }
@@ -100,8 +99,8 @@ send_done(struct fs *fs, struct node *n, bool more,
 	}
 	if (dir != NULL) {
 		if (now->has_parent)
-			tree_adopt_own(fs->tree, dir, &now->parent,
-			    now->checked);
+			tree_adopt_own(
+			    fs->tree, dir, &now->parent, now->checked);
 		dir->changed = dir->dir->changed = tree_next_epoch(fs->tree);
 	}
 	if (!more)
@@ -130,7 +129,8 @@ send_run(struct job *job)
 		goto out;
 	}
 	if (path == NULL && errno == ENOENT) {
-		fs_mark_sent(fs, n); /* removed: there is nobody to send it to */
+		fs_mark_sent(
+		    fs, n); /* removed: there is nobody to send it to */
 		goto out;
 	}
 	tree_unlock(fs->tree);
@@ -157,8 +157,8 @@ send_run(struct job *job)
 		if (s->error == 0)
 			send_done(fs, n, more, &now, foreign);
 		else
-			log_warn("%s: not saved: %s", path,
-			    strerror(-s->error));
+			log_warn(
+			    "%s: not saved: %s", path, strerror(-s->error));
 	}
 	free(path);
 out:
@@ -181,7 +181,7 @@ send_start(struct fs *fs, struct node *n, struct send **out)
 	struct send *s;
 	int error;
 
-	TAILQ_FOREACH(s, &fs->sends, link)
+	TAILQ_FOREACH (s, &fs->sends, link)
 		if (s->id == n->id) {
 			job_hold(&s->job);
 			*out = s;
@@ -249,15 +249,14 @@ fs_is_sending(struct fs *fs, struct node *n)
 {
 	struct send *s;
 
-	TAILQ_FOREACH(s, &fs->sends, link)
+	TAILQ_FOREACH (s, &fs->sends, link)
 		if (s->id == n->id)
 			return true;
 	return false;
 }
 
 void
-fs_forget_new(struct fs *fs, struct node *n, struct node *dir,
-    const char *name)
+fs_forget_new(struct fs *fs, struct node *n, struct node *dir, const char *name)
 {
 	struct dentry *d;
 

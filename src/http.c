@@ -13,7 +13,7 @@ enum {
 	HTTP_LANES = HTTP_EXEC + 1,
 	HTTP_SPARE_EASY = 8, /* easy handles kept for the next requests */
 	HTTP_STEP_MS = 1000, /* the longest time that one turn accounts for */
-	HTTP_PASS_MAX = 8,   /* HTTP_META ones that may pass a waiting BULK */
+	HTTP_PASS_MAX = 8, /* HTTP_META ones that may pass a waiting BULK */
 	/* Below the 118 s after which usual load balancers drop a connection.*/
 	HTTP_MAX_AGE_S = 110,
 	HTTP_SUSPEND_MS = 10000 /* a sleep that connections may not survive */
@@ -27,9 +27,9 @@ struct http {
 	pthread_t thread;
 
 	pthread_mutex_t lock;
-	pthread_cond_t left;                     /* callers became 0 */
-	unsigned callers;                        /* guarded by lock */
-	bool closing;                            /* guarded by lock */
+	pthread_cond_t left; /* callers became 0 */
+	unsigned callers; /* guarded by lock */
+	bool closing; /* guarded by lock */
 	struct http_transfers queue[HTTP_LANES]; /* guarded by lock */
 
 	/* The engine thread's own. */
@@ -39,7 +39,7 @@ struct http {
 	CURL *spare[HTTP_SPARE_EASY];
 	size_t spares;
 	uint64_t turned_ms; /* the last turn of the loop */
-	uint64_t slept_ms;  /* how long the machine was suspended, so far */
+	uint64_t slept_ms; /* how long the machine was suspended, so far */
 	uint64_t stalled_ms; /* connections idle since then may be dead */
 };
 
@@ -170,8 +170,8 @@ static struct http_transfer *
 queue_take(struct http *http)
 {
 	struct http_transfer *meta, *bulk, *t;
-	unsigned bulk_max = http->max_connections > 2 ?
-	    http->max_connections - 2 : 1;
+	unsigned bulk_max =
+	    http->max_connections > 2 ? http->max_connections - 2 : 1;
 
 	if ((t = TAILQ_FIRST(&http->queue[HTTP_EXEC])) != NULL)
 		goto take;
@@ -225,8 +225,7 @@ engine_collect(struct http *http)
 	while ((msg = curl_multi_info_read(http->multi, &left)) != NULL) {
 		if (msg->msg != CURLMSG_DONE)
 			continue;
-		curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE,
-		    &private);
+		curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, &private);
 		t = (struct http_transfer *)(void *)private;
 		transfer_stop(http, t, msg->data.result);
 		ended++;
@@ -266,7 +265,7 @@ engine_check_stalls(struct http *http, unsigned step)
 	unsigned left, wait = INT_MAX;
 	curl_off_t stamp;
 
-	TAILQ_FOREACH_SAFE(t, &http->running, entry, next) {
+	TAILQ_FOREACH_SAFE (t, &http->running, entry, next) {
 		if (t->req->stall_ms == 0)
 			continue;
 		stamp = http_easy_stamp(t->easy);
@@ -336,8 +335,8 @@ engine(void *arg)
 		if (curl_multi_poll(http->multi, NULL, 0, wait, NULL) !=
 		    CURLM_OK) {
 			log_warn("libcurl: can't poll");
-			nanosleep(&(struct timespec){ .tv_nsec = 100000000 },
-			    NULL);
+			nanosleep(
+			    &(struct timespec){.tv_nsec = 100000000}, NULL);
 		}
 	}
 	engine_cancel(http);
@@ -387,8 +386,8 @@ http_open(struct http **out, const struct http_config *config)
 		free(http);
 		return error;
 	}
-	http->max_connections = config->max_connections > 0 ?
-	    config->max_connections : 1;
+	http->max_connections =
+	    config->max_connections > 0 ? config->max_connections : 1;
 	pthread_mutex_init(&http->lock, NULL);
 	pthread_cond_init(&http->left, NULL);
 	TAILQ_INIT(&http->running);
@@ -397,8 +396,8 @@ http_open(struct http **out, const struct http_config *config)
 	error = -ENOMEM;
 	if ((http->multi = curl_multi_init()) == NULL)
 		goto out;
-	curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS,
-	    (long)http->max_connections + 4);
+	curl_multi_setopt(
+	    http->multi, CURLMOPT_MAXCONNECTS, (long)http->max_connections + 4);
 	error = engine_create(http);
 out:
 	if (error != 0) {
@@ -446,10 +445,11 @@ int
 http_perform(struct http *http, const struct http_request *req,
     struct http_response *res)
 {
-	struct http_transfer t = { .req = req, .res = res };
+	struct http_transfer t = {.req = req, .res = res};
 
-	*res = (struct http_response){ .length = UINT64_MAX,
-		.range_first = UINT64_MAX, .range_total = UINT64_MAX };
+	*res = (struct http_response){.length = UINT64_MAX,
+	    .range_first = UINT64_MAX,
+	    .range_total = UINT64_MAX};
 	pthread_mutex_lock(&http->lock);
 	if (http->closing) {
 		pthread_mutex_unlock(&http->lock);

@@ -18,25 +18,25 @@ struct http;
 enum http_lane {
 	HTTP_META, /* short commands somebody waits for: goes first */
 	HTTP_BULK, /* contents, uploads: never takes the last two connections */
-	HTTP_EXEC  /* a user's command: not counted, may take hours */
+	HTTP_EXEC /* a user's command: not counted, may take hours */
 };
 
 struct http_config {
 	const char *base_url; /* scheme://host[:port][/prefix] */
-	const char *key;      /* copied; wiped by http_close() */
-	const char *cacert;   /* PEM file, or NULL for the system's */
-	const char *agent;    /* User-Agent */
+	const char *key; /* copied; wiped by http_close() */
+	const char *cacert; /* PEM file, or NULL for the system's */
+	const char *agent; /* User-Agent */
 	unsigned max_connections; /* in flight at most, HTTP_EXEC aside */
-	unsigned connect_ms;      /* limit for name, connection and TLS */
+	unsigned connect_ms; /* limit for name, connection and TLS */
 };
 
 struct http_request {
 	const char *method; /* "GET" or "POST" */
 	const char *target; /* "/..." percent-encoded, put after base_url */
-	const void *body;   /* POST: JSON */
+	const void *body; /* POST: JSON */
 	size_t body_len;
 	enum http_lane lane;
-	bool anonymous;  /* without the key */
+	bool anonymous; /* without the key */
 	bool once; /* the body goes out once: libcurl can't send it again by
 		    * itself on a reused connection that dies (lessons, 5) */
 	bool fresh; /* on a connection of its own, which can't have died */
@@ -60,14 +60,14 @@ struct http_request {
 
 struct http_response {
 	long status; /* 0: no answer */
-	char *body;  /* NUL-terminated; NULL when empty */
+	char *body; /* NUL-terminated; NULL when empty */
 	size_t len;
 	unsigned retry_after_s; /* seconds or date form; 0 if absent */
 	/* Content-Range of a 206; UINT64_MAX if absent or unknown ("*") */
 	uint64_t range_first, range_total;
 	uint64_t length; /* Content-Length, UINT64_MAX if absent */
-	bool sent;       /* bytes of the request may have reached the server */
-	unsigned ms;     /* how long it took from dispatch */
+	bool sent; /* bytes of the request may have reached the server */
+	unsigned ms; /* how long it took from dispatch */
 	char detail[256]; /* the cause when http_perform() fails: for the log */
 };
 
@@ -89,8 +89,8 @@ void http_shutdown(struct http *);
  * compressed unasked), or what the sink returned.  *res is filled in any case
  * and is emptied with http_response_free().
  */
-int http_perform(struct http *, const struct http_request *,
-    struct http_response *res);
+int http_perform(
+    struct http *, const struct http_request *, struct http_response *res);
 void http_response_free(struct http_response *);
 
 #endif

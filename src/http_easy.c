@@ -87,8 +87,8 @@ write_cb(char *data, size_t size, size_t count, void *arg)
 	else if (t->req->sink != NULL && wanted) {
 		t->res->length = content_length(t->easy);
 		total = status == 206 ? t->res->range_total : t->res->length;
-		t->error = t->req->sink(t->req->sink_arg, status, total, data,
-		    len);
+		t->error =
+		    t->req->sink(t->req->sink_arg, status, total, data, len);
 	} else if (len > t->req->max_body - t->res->len)
 		t->error = -EFBIG; /* of decoded bytes: no gzip bomb */
 	else
@@ -197,16 +197,17 @@ prepare_common(CURL *easy, const struct http_setup *setup)
 	/* libcurl would squash "/../" and "//" in a path otherwise. */
 	curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(easy, CURLOPT_SSLVERSION,
-	    (long)CURL_SSLVERSION_TLSv1_2);
+	curl_easy_setopt(
+	    easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
 	if (setup->cacert != NULL)
 		curl_easy_setopt(easy, CURLOPT_CAINFO, setup->cacert);
 	if (setup->agent != NULL)
 		curl_easy_setopt(easy, CURLOPT_USERAGENT, setup->agent);
-	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, setup->http2 ?
-	    (long)CURL_HTTP_VERSION_2TLS : (long)CURL_HTTP_VERSION_1_1);
+	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
+	    setup->http2 ? (long)CURL_HTTP_VERSION_2TLS
+			 : (long)CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
 	curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, 30L);
 	curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, 15L);
@@ -216,8 +217,8 @@ prepare_common(CURL *easy, const struct http_setup *setup)
 	 * name's addresses.  It is harmless after a suspend: nothing was sent.
 	 */
 	if (setup->connect_ms > 0)
-		curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
-		    (long)setup->connect_ms);
+		curl_easy_setopt(
+		    easy, CURLOPT_CONNECTTIMEOUT_MS, (long)setup->connect_ms);
 }
 
 static void
@@ -226,8 +227,8 @@ prepare_body(CURL *easy, struct http_transfer *t)
 	const struct http_request *req = t->req;
 
 	curl_easy_setopt(easy, CURLOPT_POST, 1L);
-	curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE,
-	    (curl_off_t)req->body_len);
+	curl_easy_setopt(
+	    easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)req->body_len);
 	if (req->once) {
 		curl_easy_setopt(easy, CURLOPT_READFUNCTION, read_cb);
 		curl_easy_setopt(easy, CURLOPT_READDATA, t);
@@ -238,8 +239,8 @@ prepare_body(CURL *easy, struct http_transfer *t)
 }
 
 int
-http_easy_prepare(struct http_transfer *t, const struct http_setup *setup,
-    unsigned max_age_s)
+http_easy_prepare(
+    struct http_transfer *t, const struct http_setup *setup, unsigned max_age_s)
 {
 	const struct http_request *req = t->req;
 	bool post = strcmp(req->method, "POST") == 0;
@@ -264,9 +265,10 @@ http_easy_prepare(struct http_transfer *t, const struct http_setup *setup,
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, t);
 	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, header_cb);
 	curl_easy_setopt(easy, CURLOPT_HEADERDATA, t);
-	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, req->anonymous ?
-	    setup->anonymous_headers :
-	    post ? setup->post_headers : setup->get_headers);
+	curl_easy_setopt(easy, CURLOPT_HTTPHEADER,
+	    req->anonymous ? setup->anonymous_headers
+		: post	   ? setup->post_headers
+			   : setup->get_headers);
 	if (post)
 		prepare_body(easy, t);
 	if (whole)
@@ -389,12 +391,12 @@ set_detail(const struct http_transfer *t, CURLcode code, int error)
 		snprintf(res->detail, sizeof res->detail,
 		    "the answer is longer than %zu bytes", t->req->max_body);
 	else if (t->error != 0)
-		snprintf(res->detail, sizeof res->detail, "%s",
-		    strerror(-t->error));
+		snprintf(
+		    res->detail, sizeof res->detail, "%s", strerror(-t->error));
 	else
 		snprintf(res->detail, sizeof res->detail, "%s",
-		    t->errbuf[0] != '\0' ? t->errbuf :
-		    curl_easy_strerror(code));
+		    t->errbuf[0] != '\0' ? t->errbuf
+					 : curl_easy_strerror(code));
 	for (char *p = res->detail; *p != '\0'; p++)
 		if ((unsigned char)*p < 0x20 || *p == 0x7f)
 			*p = ' ';
@@ -412,8 +414,8 @@ http_easy_finish(struct http_transfer *t, CURLcode code)
 	curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &res->status);
 	curl_easy_getinfo(t->easy, CURLINFO_RETRY_AFTER, &retry_after);
 	if (retry_after > 0) /* a date in the past gives less */
-		res->retry_after_s = retry_after > UINT_MAX ? UINT_MAX :
-		    (unsigned)retry_after;
+		res->retry_after_s =
+		    retry_after > UINT_MAX ? UINT_MAX : (unsigned)retry_after;
 	res->length = content_length(t->easy);
 	if (error == 0 && res->status == 0)
 		error = -EPROTO;

@@ -22,7 +22,7 @@ struct http_setup {
 	bool loopback; /* no proxy, whatever the environment says */
 	bool http2;
 	unsigned connect_ms;
-	struct curl_slist *get_headers;  /* both hold the key: */
+	struct curl_slist *get_headers; /* both hold the key: */
 	struct curl_slist *post_headers; /* wiped when freed */
 	struct curl_slist *anonymous_headers;
 };
@@ -33,8 +33,8 @@ struct http_setup {
  */
 struct http_transfer {
 	TAILQ_ENTRY(http_transfer) entry; /* guarded by http.lock in a queue */
-	pthread_cond_t finished;          /* with http.lock */
-	bool done;                        /* guarded by http.lock */
+	pthread_cond_t finished; /* with http.lock */
+	bool done; /* guarded by http.lock */
 
 	const struct http_request *req;
 	struct http_response *res;
@@ -60,8 +60,8 @@ void http_setup_close(struct http_setup *);
  * Make t->easy ready to be started; max_age_s: no connection that was idle
  * for longer, 0: a new one.
  */
-int http_easy_prepare(struct http_transfer *, const struct http_setup *,
-    unsigned max_age_s);
+int http_easy_prepare(
+    struct http_transfer *, const struct http_setup *, unsigned max_age_s);
 
 /* Changes whenever a byte went either way. */
 curl_off_t http_easy_stamp(CURL *);

@@ -86,8 +86,9 @@ setup_headers(struct http_setup *setup, const char *key)
 
 	if (key != NULL && asprintf(&line, "Authorization: Bearer %s", key) < 0)
 		return -ENOMEM;
-	if (line != NULL && (header_add(&setup->get_headers, line) != 0 ||
-	    header_add(&setup->post_headers, line) != 0))
+	if (line != NULL &&
+	    (header_add(&setup->get_headers, line) != 0 ||
+		header_add(&setup->post_headers, line) != 0))
 		goto out;
 	/*
 	 * Without "Expect:" libcurl waits up to a second for "100 Continue"
@@ -95,11 +96,11 @@ setup_headers(struct http_setup *setup, const char *key)
 	 */
 	if (header_add(&setup->get_headers, "Accept: application/json") != 0 ||
 	    header_add(&setup->post_headers, "Accept: application/json") != 0 ||
-	    header_add(&setup->post_headers,
-		"Content-Type: application/json") != 0 ||
+	    header_add(
+		&setup->post_headers, "Content-Type: application/json") != 0 ||
 	    header_add(&setup->post_headers, "Expect:") != 0 ||
-	    header_add(&setup->anonymous_headers,
-		"Accept-Encoding: identity") != 0 ||
+	    header_add(
+		&setup->anonymous_headers, "Accept-Encoding: identity") != 0 ||
 	    header_add(&setup->anonymous_headers, "Expect:") != 0)
 		goto out;
 	error = 0;
@@ -115,7 +116,7 @@ http_setup_open(struct http_setup *setup, const struct http_config *config)
 {
 	int error;
 
-	*setup = (struct http_setup){ .connect_ms = config->connect_ms };
+	*setup = (struct http_setup){.connect_ms = config->connect_ms};
 	if ((config->key != NULL && !is_header_text(config->key)) ||
 	    (config->agent != NULL && !is_header_text(config->agent)))
 		return -EINVAL;
@@ -132,8 +133,8 @@ http_setup_open(struct http_setup *setup, const struct http_config *config)
 	 * Before 8.2 cancelled HTTP/2 streams leak flow-control window until
 	 * the connection stalls (curl a9b7f72b and others).
 	 */
-	setup->http2 = curl_version_info(CURLVERSION_NOW)->version_num >=
-	    0x080200;
+	setup->http2 =
+	    curl_version_info(CURLVERSION_NOW)->version_num >= 0x080200;
 	error = setup_headers(setup, config->key);
 out:
 	if (error != 0)
@@ -150,5 +151,5 @@ http_setup_close(struct http_setup *setup)
 	free(setup->base_url);
 	free(setup->cacert);
 	free(setup->agent);
-	*setup = (struct http_setup){ 0 };
+	*setup = (struct http_setup){0};
 }

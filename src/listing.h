@@ -14,16 +14,16 @@
  */
 
 struct entry {
-	char *name;   /* one component: never empty, ".", "..", or with '/' */
+	char *name; /* one component: never empty, ".", "..", or with '/' */
 	char *target; /* of a symlink, else NULL; "": it can't be read */
 	struct attr attr;
 };
 
 /* One directory as the VM saw it.  Adopted whole or not at all. */
 struct listing {
-	char *path;       /* absolute in the VM, no trailing slash but "/" */
+	char *path; /* absolute in the VM, no trailing slash but "/" */
 	struct attr self; /* of the directory */
-	bool complete;    /* entries are all there are; false: self only */
+	bool complete; /* entries are all there are; false: self only */
 	size_t count;
 	struct entry *entries; /* sorted by name, bytewise; no duplicates */
 };
@@ -58,20 +58,20 @@ int listing_errno(const char *name, size_t len);
  * (vm/list_gnu.sh) or 'B' (vm/list_busybox.sh).  Where they end, or NULL.
  * *shut: a directory whose contents can't be read.
  */
-const char *listing_parse_attr(char form, const char *text, const char *end,
-    struct attr *, bool *shut);
+const char *listing_parse_attr(
+    char form, const char *text, const char *end, struct attr *, bool *shut);
 
 /* What the mount's first command finds out (SCRIPT_PROBE). */
 struct probe {
-	bool gnu;            /* find -printf, else busybox */
-	uint32_t uid, gid;   /* of the VM's user */
+	bool gnu; /* find -printf, else busybox */
+	uint32_t uid, gid; /* of the VM's user */
 	size_t ngroups;
 	uint32_t *groups;
 	char *user, *home, *cwd; /* home: absolute; "/" when unknown */
 	size_t npseudo;
 	uint64_t *pseudo; /* st_dev of proc, sysfs, ...: sizes there lie */
 	bool gzip, timeout, python3, perl; /* tools */
-	char *system;     /* one line for people: uname and the tools found */
+	char *system; /* one line for people: uname and the tools found */
 };
 
 /*
@@ -80,8 +80,8 @@ struct probe {
  * -ENOTSUP: the VM lacks the tools that the driver needs (`system` says
  * which it has), -EPROTO, -ENOMEM.  probe_free() in any case.
  */
-int probe_parse(const char *payload, size_t len, struct probe *out,
-    size_t *used);
+int probe_parse(
+    const char *payload, size_t len, struct probe *out, size_t *used);
 void probe_free(struct probe *);
 
 #endif

@@ -68,7 +68,7 @@ struct node {
 	};
 	uint64_t first_ino; /* shown instead of the VM's number; 0: none */
 	uint64_t moved; /* S_IFREG: when the VM's version was seen to change */
-	uint64_t told;  /* S_IFREG: node_version() that the kernel has seen */
+	uint64_t told; /* S_IFREG: node_version() that the kernel has seen */
 	uint64_t pages; /* S_IFREG: node_version() of the kernel's pages */
 	unsigned opens; /* handles and others that need the node */
 	bool linked : 1; /* in the index of hard links */
@@ -143,8 +143,8 @@ struct node *tree_adopt_entry(
 void tree_adopt_attr(
     struct tree *, struct node *, const struct attr *, uint64_t checked);
 /* The same after a change of our own: the kernel knows. */
-void tree_adopt_own(struct tree *, struct node *, const struct attr *,
-    uint64_t checked);
+void tree_adopt_own(
+    struct tree *, struct node *, const struct attr *, uint64_t checked);
 /* A name appeared or went by our own doing, at this epoch. */
 void tree_touch_dir(struct tree *, struct node *dir);
 void tree_remove(struct tree *, struct dentry *);

@@ -113,7 +113,8 @@ recover_work(const char *cache_dir, const char *run_dir, const char *name)
 		where, sizeof where) != 0 ||
 	    rename(from, where) == -1) {
 		log_error("unsaved changes of a mount that was killed are in "
-			  "%s: %s", from, strerror(errno));
+			  "%s: %s",
+		    from, strerror(errno));
 		return;
 	}
 	unlink(note);

@@ -21,8 +21,7 @@ int recover_open(const char *cache_dir, const char *room, const char *path,
  * Move a work file that a killed mount left (and the note beside it, "NAME
  * .note", that says what it is) into the recovery folder, and log where.
  */
-void recover_work(const char *cache_dir, const char *run_dir,
-    const char *name);
+void recover_work(const char *cache_dir, const char *run_dir, const char *name);
 
 /* Write the note for a work file: of which room and path it is. */
 void recover_note(const char *work_path, const char *room, const char *path);

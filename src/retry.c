@@ -4,11 +4,7 @@
 
 #include "retry.h"
 
-enum {
-	RETRY_BASE_MS = 200,
-	RETRY_MAX_MS = 8000,
-	RETRY_AFTER_JITTER_MS = 250
-};
+enum { RETRY_BASE_MS = 200, RETRY_MAX_MS = 8000, RETRY_AFTER_JITTER_MS = 250 };
 
 unsigned
 retry_backoff_ms(unsigned failures, unsigned random)

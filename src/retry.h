@@ -10,21 +10,21 @@
  */
 enum retry_kind {
 	RETRY_SAFE, /* reading, or idempotent: repeat when there is hope */
-	RETRY_USER  /* a user's command: only when nothing was sent at all */
+	RETRY_USER /* a user's command: only when nothing was sent at all */
 };
 
 struct retry_case {
 	enum retry_kind kind;
-	int error;   /* http_perform(): 0 or -errno */
+	int error; /* http_perform(): 0 or -errno */
 	long status; /* 0: none */
 	bool malformed; /* 2xx, but the body made no sense or was cut */
 	bool refused; /* not 2xx, and the body is the service's JSON error */
 	bool sent;
 	unsigned retry_after_s;
-	unsigned attempt;    /* 1 after the first */
+	unsigned attempt; /* 1 after the first */
 	unsigned elapsed_ms; /* since the first attempt began */
-	unsigned limit_ms;   /* nothing is begun after this */
-	unsigned random;     /* 32 random bits, for the jitter */
+	unsigned limit_ms; /* nothing is begun after this */
+	unsigned random; /* 32 random bits, for the jitter */
 };
 
 /* Milliseconds to wait before the next attempt, or -1: give up. */

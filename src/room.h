@@ -135,16 +135,16 @@ int room_read_pseudo(
  * -EREMOTEIO: nobody knows whether it was done (look again).
  */
 enum room_op {
-	ROOM_MKDIR,   /* path, mode */
-	ROOM_RMDIR,   /* path */
-	ROOM_UNLINK,  /* path */
-	ROOM_RENAME,  /* path, to; ino: of what is renamed; noreplace */
+	ROOM_MKDIR, /* path, mode */
+	ROOM_RMDIR, /* path */
+	ROOM_UNLINK, /* path */
+	ROOM_RENAME, /* path, to; ino: of what is renamed; noreplace */
 	ROOM_SYMLINK, /* path; to: its target */
-	ROOM_LINK,    /* path: the new name; to: the file */
-	ROOM_MKNOD,   /* path, mode with type, rdev */
-	ROOM_CREATE,  /* path, mode: a new empty file, or -EEXIST; atomic */
+	ROOM_LINK, /* path: the new name; to: the file */
+	ROOM_MKNOD, /* path, mode with type, rdev */
+	ROOM_CREATE, /* path, mode: a new empty file, or -EEXIST; atomic */
 	ROOM_SETATTR, /* path: what `attr` says */
-	ROOM_COPY     /* path, offset: from; to, to_offset, length */
+	ROOM_COPY /* path, offset: from; to, to_offset, length */
 };
 
 #define ROOM_TIME_KEEP INT64_MIN
@@ -169,18 +169,18 @@ struct room_change {
 
 /* What stands there afterwards. */
 struct room_changed {
-	uint64_t checked;  /* when it was asked (room_now()) */
+	uint64_t checked; /* when it was asked (room_now()) */
 	bool has_self, has_parent, has_to_parent;
-	struct attr self;      /* of path; of `to` for rename, link and copy */
-	struct attr parent;    /* of path's directory */
+	struct attr self; /* of path; of `to` for rename, link and copy */
+	struct attr parent; /* of path's directory */
 	struct attr to_parent; /* of to's */
 };
 
-int room_change(struct room *, const struct room_change *,
-    struct room_changed *);
+int room_change(
+    struct room *, const struct room_change *, struct room_changed *);
 /* Several in one command, in order; stops at the first that fails. */
-int room_change_all(struct room *, const struct room_change *, size_t n,
-    struct room_changed *);
+int room_change_all(
+    struct room *, const struct room_change *, size_t n, struct room_changed *);
 
 /*
  * Bring a file's new bytes to the VM: staged and verified there before the
@@ -196,7 +196,7 @@ struct room_write {
 	 * its start is where the end was known to be.
 	 */
 	enum { ROOM_WHOLE, ROOM_RANGES, ROOM_APPEND } how;
-	bool is_new;    /* WHOLE: it is to have this mode, */
+	bool is_new; /* WHOLE: it is to have this mode, */
 	bool exclusive; /* and must not exist */
 	uint32_t mode;
 	bool expecting; /* -ESTALE unless the version is still this one: */
@@ -217,8 +217,7 @@ struct room_write {
 	bool repeat;
 	uint64_t changes; /* the caller's own */
 };
-int room_write(struct room *, const struct room_write *,
-    struct room_changed *);
+int room_write(struct room *, const struct room_write *, struct room_changed *);
 
 /*
  * A user's command, in directory dir (NULL: sent exactly as it is).  Up to

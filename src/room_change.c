@@ -46,8 +46,8 @@ forget_later(struct room *r, const struct script_change *items, size_t n)
 
 /* Have the command remove some evidence; the tokens are kept in `tokens`. */
 static void
-forget_now(struct room *r, struct script_change *items, size_t n,
-    char (*tokens)[17])
+forget_now(
+    struct room *r, struct script_change *items, size_t n, char (*tokens)[17])
 {
 	size_t i;
 
@@ -97,8 +97,8 @@ room_send_changes(struct room *r, enum api_kind kind, bool repeat,
 		error = script_unwrap(a.output, a.len, nonce, 1024 * 1024,
 		    &payload, &payload_len);
 		if (error == 0)
-			error = script_parse_changes(payload, payload_len,
-			    items, n, results);
+			error = script_parse_changes(
+			    payload, payload_len, items, n, results);
 		if (error == 0)
 			forget_later(r, items, n);
 		if ((error != -EPROTO && error != -EAGAIN) || tries == 2)
@@ -134,8 +134,8 @@ room_changes_fit(struct room *r, struct script_change *items, size_t n)
 		if (i < FORGET_MAX)
 			items[i].forget = "0123456789abcdef";
 	}
-	text = script_compose_changes(room_tools(r), "0123456789abcdef", items,
-	    n, &len);
+	text = script_compose_changes(
+	    room_tools(r), "0123456789abcdef", items, n, &len);
 	for (i = 0; i < n; i++)
 		items[i].forget = NULL;
 	free(text);
@@ -143,8 +143,8 @@ room_changes_fit(struct room *r, struct script_change *items, size_t n)
 }
 
 static void
-take_attr(const struct script_result *res, int which, bool *has,
-    struct attr *out)
+take_attr(
+    const struct script_result *res, int which, bool *has, struct attr *out)
 {
 	if (res->found & (1u << which)) {
 		*out = res->attr[which];
@@ -153,8 +153,8 @@ take_attr(const struct script_result *res, int which, bool *has,
 }
 
 void
-room_take_result(const struct script_result *res, bool two_paths,
-    struct room_changed *out)
+room_take_result(
+    const struct script_result *res, bool two_paths, struct room_changed *out)
 {
 	take_attr(res, SCRIPT_RESULT_DIR, &out->has_parent, &out->parent);
 	if (two_paths) {
@@ -167,8 +167,8 @@ room_take_result(const struct script_result *res, bool two_paths,
 }
 
 size_t
-room_attr_items(const char *path, const struct room_setattr *a,
-    struct script_change *to)
+room_attr_items(
+    const char *path, const struct room_setattr *a, struct script_change *to)
 {
 	struct script_change item = {.path = path};
 	size_t n = 0;
@@ -196,8 +196,8 @@ room_attr_items(const char *path, const struct room_setattr *a,
 
 /* The VM's changes for one of ours; how many. */
 static size_t
-change_items(const struct room_change *c, char token[17],
-    struct script_change *to)
+change_items(
+    const struct room_change *c, char token[17], struct script_change *to)
 {
 	const struct room_setattr *a = &c->attr;
 	struct script_change item = {.path = c->path,
@@ -255,9 +255,9 @@ change_items(const struct room_change *c, char token[17],
 int64_t
 room_time(int64_t ns)
 {
-	return ns == ROOM_TIME_KEEP ? SCRIPT_TIME_OMIT :
-	    ns == ROOM_TIME_NOW	    ? SCRIPT_TIME_NOW :
-				      ns;
+	return ns == ROOM_TIME_KEEP ? SCRIPT_TIME_OMIT
+	    : ns == ROOM_TIME_NOW   ? SCRIPT_TIME_NOW
+				    : ns;
 }
 
 static void
@@ -291,7 +291,8 @@ room_change_all(struct room *r, const struct room_change *c, size_t n,
 		first[i] = count;
 		count += change_items(&c[i], token, items + count);
 	}
-	if ((error = room_send_changes(r, API_CHANGE, false, items, count, results)))
+	if ((error = room_send_changes(
+		 r, API_CHANGE, false, items, count, results)))
 		return error;
 	for (i = 0; i < n; i++) {
 		two = c[i].op == ROOM_RENAME || c[i].op == ROOM_LINK ||
@@ -312,8 +313,8 @@ room_change_all(struct room *r, const struct room_change *c, size_t n,
 }
 
 int
-room_change(struct room *r, const struct room_change *c,
-    struct room_changed *out)
+room_change(
+    struct room *r, const struct room_change *c, struct room_changed *out)
 {
 	return room_change_all(r, c, 1, out);
 }

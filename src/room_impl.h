@@ -29,7 +29,7 @@ struct room {
 	bool raw_failed; /* said so once */
 	struct batch *next; /* gathers what is asked while one is out */
 	char forget[16][17]; /* tokens of answered changes: their evidence in */
-	size_t nforget;      /* the VM goes with a later change */
+	size_t nforget; /* the VM goes with a later change */
 	unsigned under_way; /* metadata batches sent and not answered */
 	uint64_t sent; /* when the latest of them was */
 	bool closing;
@@ -49,7 +49,8 @@ int room_script(struct room *, enum api_kind, const char *command, size_t len,
 
 /*
  * Run changes as one command; sent again, marked as a repeat, when nobody
- * knows whether they ran (repeat: that is so from the start).  results: n of them, each with its own errno.
+ * knows whether they ran (repeat: that is so from the start).  results: n of
+ * them, each with its own errno.
  */
 int room_send_changes(struct room *, enum api_kind, bool repeat,
     struct script_change *, size_t n, struct script_result *results);
@@ -61,11 +62,11 @@ int room_stage(struct room *, const struct room_write *w, const char *token,
     char sha256[65]);
 /* Do they fit into one command? */
 bool room_changes_fit(struct room *, struct script_change *, size_t n);
-void room_take_result(const struct script_result *, bool two_paths,
-    struct room_changed *);
+void room_take_result(
+    const struct script_result *, bool two_paths, struct room_changed *);
 /* Attributes as up to three changes of the VM's; how many. */
-size_t room_attr_items(const char *path, const struct room_setattr *,
-    struct script_change *to);
+size_t room_attr_items(
+    const char *path, const struct room_setattr *, struct script_change *to);
 int64_t room_time(int64_t ns); /* ROOM_TIME_* as SCRIPT_TIME_* */
 
 int room_errno(int error);

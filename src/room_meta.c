@@ -286,8 +286,8 @@ int
 room_list(struct room *r, struct wait *wait, const char *path, unsigned bound,
     const char *also, unsigned also_bound)
 {
-	return room_ask(r, wait, SCRIPT_LIST, path, bound, also, also_bound,
-	    NULL);
+	return room_ask(
+	    r, wait, SCRIPT_LIST, path, bound, also, also_bound, NULL);
 }
 
 int

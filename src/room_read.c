@@ -163,8 +163,8 @@ room_read_bulk(struct room *r, const char *const *paths, size_t n,
 	error = room_script(r, API_BULK, command, len, nonce, READ_BULK,
 	    &payload, &payload_len);
 	if (error == 0)
-		error = script_parse_bulk(payload, payload_len, paths, n,
-		    files);
+		error =
+		    script_parse_bulk(payload, payload_len, paths, n, files);
 	for (i = 0; i < n && error == 0; i++)
 		if (files[i].good)
 			got(arg, i, &files[i].attr, files[i].data);

@@ -37,8 +37,7 @@ is_text(const char *s, size_t len)
 	while (c < end) {
 		n = *c >= 0xf0 ? 3 : *c >= 0xe0 ? 2 : *c >= 0xc2 ? 1 : 0;
 		if (*c == 0 || (*c >= 0x80 && n == 0) || *c > 0xf4 ||
-		    n >= (size_t)(end - c) ||
-		    (*c == 0xe0 && c[1] < 0xa0) ||
+		    n >= (size_t)(end - c) || (*c == 0xe0 && c[1] < 0xa0) ||
 		    (*c == 0xed && c[1] > 0x9f) ||
 		    (*c == 0xf0 && c[1] < 0x90) || (*c == 0xf4 && c[1] > 0x8f))
 			return false;

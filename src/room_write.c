@@ -68,8 +68,8 @@ item_set_attr(struct script_change *item, const struct room_setattr *a)
 
 /* The item that brings a new whole file, but for its data. */
 static struct script_change
-whole_item(const struct room_write *w, enum script_change_op op,
-    const char *token)
+whole_item(
+    const struct room_write *w, enum script_change_op op, const char *token)
 {
 	struct script_change item = {.op = op,
 	    .path = w->path,
@@ -131,8 +131,8 @@ ranges_place(const struct room_write *w, const struct attr *now,
 	*size = w->set_size ? w->size : now->size;
 	for (i = 0; i < w->nranges; i++) {
 		start = w->ranges[i].start + shift;
-		ranges[i] = (struct script_range){start,
-		    w->ranges[i].end - w->ranges[i].start};
+		ranges[i] = (struct script_range){
+		    start, w->ranges[i].end - w->ranges[i].start};
 		if (!w->set_size && start + ranges[i].len > *size)
 			*size = start + ranges[i].len;
 	}
@@ -215,8 +215,7 @@ write_small(struct room *r, const struct room_write *w, const char *token,
 	else {
 		items[0] = (struct script_change){.path = w->path,
 		    .token = token,
-		    .op = w->how == ROOM_APPEND ? SCRIPT_APPEND :
-						  SCRIPT_RANGES,
+		    .op = w->how == ROOM_APPEND ? SCRIPT_APPEND : SCRIPT_RANGES,
 		    .size = w->expect.size};
 		n += room_attr_items(w->path, &w->attr, items + 1);
 	}
@@ -270,7 +269,8 @@ piece_run(struct job *job)
 	struct script_result result = {0};
 	int error;
 
-	error = room_send_changes(all->room, API_PIECE, false, &item, 1, &result);
+	error =
+	    room_send_changes(all->room, API_PIECE, false, &item, 1, &result);
 	if (error == 0)
 		error = result.error;
 	pthread_mutex_lock(&all->lock);
@@ -340,8 +340,8 @@ piece_send(struct pieces *all, uint64_t offset, char *data, size_t len)
  * estimate is made by compressing, so that a second look is rarely needed.
  */
 static size_t
-piece_fit(struct room *r, struct pieces *all, uint64_t offset,
-    const char *data, size_t len, size_t plain)
+piece_fit(struct room *r, struct pieces *all, uint64_t offset, const char *data,
+    size_t len, size_t plain)
 {
 	struct script_change item = {.op = SCRIPT_PIECE,
 	    .path = all->write->path,
@@ -354,7 +354,8 @@ piece_fit(struct room *r, struct pieces *all, uint64_t offset,
 
 	if (len <= plain || (scratch = malloc(packed)) == NULL)
 		return len < plain ? len : plain;
-	if (compress2(scratch, &packed, (const Bytef *)data, plain, 6) == Z_OK &&
+	if (compress2(scratch, &packed, (const Bytef *)data, plain, 6) ==
+		Z_OK &&
 	    packed < plain - plain / 20)
 		guess = (uint64_t)plain * plain / (packed + 1) * 9 / 10;
 	free(scratch);
@@ -379,8 +380,8 @@ whole_read(const struct room_write *w, uint64_t at, char *buf, size_t len)
 		start = w->ranges[i].start > at ? w->ranges[i].start : at;
 		end = w->ranges[i].end < at + len ? w->ranges[i].end : at + len;
 		if (start < end &&
-		    (error = w->read(w->arg, start, buf + (start - at),
-			 end - start)) != 0)
+		    (error = w->read(
+			 w->arg, start, buf + (start - at), end - start)) != 0)
 			return error;
 	}
 	return 0;
@@ -427,8 +428,8 @@ room_stage(struct room *r, const struct room_write *w, const char *token,
 	for (at = 0; at < w->size && error == 0; at += len) {
 		/* Holes need not be sent, but for a last byte. */
 		if ((zeros = whole_zeros(w, at)) > WRITE_ZEROS) {
-			len = at + WRITE_ZEROS < w->size ? WRITE_ZEROS :
-							   w->size - at - 1;
+			len = at + WRITE_ZEROS < w->size ? WRITE_ZEROS
+							 : w->size - at - 1;
 			SHA256Update(&hash, (u_int8_t *)zero, len);
 			continue;
 		}
@@ -455,8 +456,8 @@ room_stage(struct room *r, const struct room_write *w, const char *token,
 }
 
 static int
-write_whole_large(struct room *r, const struct room_write *w,
-    const char *token, struct room_changed *out)
+write_whole_large(struct room *r, const struct room_write *w, const char *token,
+    struct room_changed *out)
 {
 	struct script_change item;
 	struct script_result result = {0};
@@ -470,15 +471,15 @@ write_whole_large(struct room *r, const struct room_write *w,
 		item = whole_item(w, SCRIPT_COMMIT, token);
 		item.sha256 = sha256;
 		/* -EAGAIN: what is staged is not that, so once more. */
-		if ((error = write_send(r, w->repeat, &item, 1, &now, out)) != -EAGAIN)
+		if ((error = write_send(r, w->repeat, &item, 1, &now, out)) !=
+		    -EAGAIN)
 			break;
 	}
 	if (error == -EAGAIN)
 		error = -EIO;
 	if (error != 0 && error != -EREMOTEIO && error != -ECANCELED) {
-		item = (struct script_change){.op = SCRIPT_ABORT,
-		    .path = w->path,
-		    .token = token};
+		item = (struct script_change){
+		    .op = SCRIPT_ABORT, .path = w->path, .token = token};
 		room_send_changes(r, API_CHANGE, false, &item, 1, &result);
 	}
 	return error;
@@ -506,8 +507,8 @@ stream_read(void *arg, uint64_t offset, void *buf, size_t len)
 		if (offset >= base + size)
 			continue;
 		part = base + size - offset < len ? base + size - offset : len;
-		error = w->read(w->arg, w->ranges[i].start + (offset - base),
-		    to, part);
+		error = w->read(
+		    w->arg, w->ranges[i].start + (offset - base), to, part);
 		if (error != 0)
 			return error;
 		to += part;
@@ -543,13 +544,12 @@ write_ranges_large(struct room *r, const struct room_write *w,
 		    .token = token,
 		    .sha256 = sha256,
 		    .data_len = all.end};
-		error = ranges_send(r, w, items, 1 + room_attr_items(w->path, &w->attr, items + 1),
-		    out);
+		error = ranges_send(r, w, items,
+		    1 + room_attr_items(w->path, &w->attr, items + 1), out);
 	}
 	if (error != 0 && error != -EREMOTEIO && error != -ECANCELED) {
-		items[0] = (struct script_change){.op = SCRIPT_ABORT,
-		    .path = w->path,
-		    .token = token};
+		items[0] = (struct script_change){
+		    .op = SCRIPT_ABORT, .path = w->path, .token = token};
 		room_send_changes(r, API_CHANGE, false, items, 1, &result);
 	}
 	return error == -EAGAIN ? -EIO : error;
@@ -560,8 +560,8 @@ write_ranges_large(struct room *r, const struct room_write *w,
  * takes too much for granted, so they go in several commands.
  */
 static int
-write_in_parts(struct room *r, const struct room_write *w,
-    struct room_changed *out)
+write_in_parts(
+    struct room *r, const struct room_write *w, struct room_changed *out)
 {
 	struct room_write part = *w;
 	char token[17];
@@ -570,9 +570,8 @@ write_in_parts(struct room *r, const struct room_write *w,
 
 	for (i = 0; i < w->nranges && error == 0; i += part.nranges) {
 		part.ranges = w->ranges + i;
-		part.nranges = w->nranges - i < WRITE_RANGES ?
-		    w->nranges - i :
-		    WRITE_RANGES;
+		part.nranges = w->nranges - i < WRITE_RANGES ? w->nranges - i
+							     : WRITE_RANGES;
 		if (i > 0)
 			part.expect = attr_validator(&out->self);
 		room_nonce(token);
@@ -584,8 +583,7 @@ write_in_parts(struct room *r, const struct room_write *w,
 }
 
 int
-room_write(struct room *r, const struct room_write *w,
-    struct room_changed *out)
+room_write(struct room *r, const struct room_write *w, struct room_changed *out)
 {
 	int error;
 
@@ -593,8 +591,8 @@ room_write(struct room *r, const struct room_write *w,
 		return write_in_parts(r, w, out);
 	error = write_small(r, w, w->token, out);
 	if (error == -E2BIG)
-		error = w->how == ROOM_WHOLE ?
-		    write_whole_large(r, w, w->token, out) :
-		    write_ranges_large(r, w, w->token, out);
+		error = w->how == ROOM_WHOLE
+		    ? write_whole_large(r, w, w->token, out)
+		    : write_ranges_large(r, w, w->token, out);
 	return error;
 }

@@ -21,10 +21,10 @@ enum script_tools {
 };
 
 enum script_op {
-	SCRIPT_LIST,   /* path; bound: go on below, breadth first, as long as
-			* whole levels fit into this many entries */
-	SCRIPT_STAT,   /* path: lstat */
-	SCRIPT_STATFS  /* path */
+	SCRIPT_LIST, /* path; bound: go on below, breadth first, as long as
+		      * whole levels fit into this many entries */
+	SCRIPT_STAT, /* path: lstat */
+	SCRIPT_STATFS /* path */
 };
 
 struct script_item {
@@ -53,8 +53,8 @@ char *script_compose(enum script_tools, const char *nonce,
     const struct script_item *, size_t n, size_t *len);
 
 /* As script_compose(), with the probe before: its payload comes first. */
-char *script_compose_probe(const char *nonce, const struct script_item *,
-    size_t n, size_t *len);
+char *script_compose_probe(
+    const char *nonce, const struct script_item *, size_t n, size_t *len);
 
 /*
  * Read `len` bytes at `offset` of a regular file (UINT64_MAX: all there is,
@@ -101,42 +101,42 @@ char *script_compose_piece(const char *nonce, uint64_t offset, uint64_t len,
  * Running one twice, or twice at the same time, does no harm.
  */
 enum script_change_op {
-	SCRIPT_MKDIR,    /* path mode */
-	SCRIPT_RMDIR,    /* path */
-	SCRIPT_UNLINK,   /* path; -EISDIR for a directory */
-	SCRIPT_RENAME,   /* path to ino (of path, for `again`) noreplace */
-	SCRIPT_SYMLINK,  /* path to (its target) */
-	SCRIPT_LINK,     /* path to (the new name) */
-	SCRIPT_MKNOD,    /* path mode (with type: fifo, device) major minor */
-	SCRIPT_CHMOD,    /* path mode; -ENOTSUP for a symlink */
-	SCRIPT_CHOWN,    /* path uid gid; -1: keep */
-	SCRIPT_UTIMENS,  /* path atime mtime */
+	SCRIPT_MKDIR, /* path mode */
+	SCRIPT_RMDIR, /* path */
+	SCRIPT_UNLINK, /* path; -EISDIR for a directory */
+	SCRIPT_RENAME, /* path to ino (of path, for `again`) noreplace */
+	SCRIPT_SYMLINK, /* path to (its target) */
+	SCRIPT_LINK, /* path to (the new name) */
+	SCRIPT_MKNOD, /* path mode (with type: fifo, device) major minor */
+	SCRIPT_CHMOD, /* path mode; -ENOTSUP for a symlink */
+	SCRIPT_CHOWN, /* path uid gid; -1: keep */
+	SCRIPT_UTIMENS, /* path atime mtime */
 	SCRIPT_TRUNCATE, /* path size */
-	SCRIPT_CREATE,   /* path how mode token: an empty file; with MAY an
-			  * existing one is left as it is */
-	SCRIPT_WRITE,    /* path how mode token data, and maybe sha256 atime
-			  * mtime uid gid: the whole contents */
-	SCRIPT_RANGES,   /* path expect size token data ranges: change them in
-			  * place, then set the size.  -ESTALE: another version
-			  * than `expect` (ino, size and mtime count) */
-	SCRIPT_SPREAD,   /* path expect size token data_len sha256 ranges: as
-			  * RANGES, with what is staged.  -EAGAIN as COMMIT */
-	SCRIPT_APPEND,   /* path size (when last seen) token data; the answer's
-			  * number says where it went */
-	SCRIPT_PIECE,    /* path token offset data: stage a part of a file, in
-			  * any order, parallel */
-	SCRIPT_COMMIT,   /* path how mode token size sha256, and maybe atime
-			  * mtime uid gid: as WRITE, with what is staged.
-			  * -EAGAIN: what is staged is not that */
-	SCRIPT_ABORT,    /* path token: remove what is staged */
-	SCRIPT_COPY,     /* path offset to to_offset size: bytes in the VM */
-	SCRIPT_CLEAN     /* path (a directory): remove what runs that ended
-			  * early left there and in the temporary directory,
-			  * once it is an hour old */
+	SCRIPT_CREATE, /* path how mode token: an empty file; with MAY an
+			* existing one is left as it is */
+	SCRIPT_WRITE, /* path how mode token data, and maybe sha256 atime
+		       * mtime uid gid: the whole contents */
+	SCRIPT_RANGES, /* path expect size token data ranges: change them in
+			* place, then set the size.  -ESTALE: another version
+			* than `expect` (ino, size and mtime count) */
+	SCRIPT_SPREAD, /* path expect size token data_len sha256 ranges: as
+			* RANGES, with what is staged.  -EAGAIN as COMMIT */
+	SCRIPT_APPEND, /* path size (when last seen) token data; the answer's
+			* number says where it went */
+	SCRIPT_PIECE, /* path token offset data: stage a part of a file, in
+		       * any order, parallel */
+	SCRIPT_COMMIT, /* path how mode token size sha256, and maybe atime
+			* mtime uid gid: as WRITE, with what is staged.
+			* -EAGAIN: what is staged is not that */
+	SCRIPT_ABORT, /* path token: remove what is staged */
+	SCRIPT_COPY, /* path offset to to_offset size: bytes in the VM */
+	SCRIPT_CLEAN /* path (a directory): remove what runs that ended
+		      * early left there and in the temporary directory,
+		      * once it is an hour old */
 };
 
 enum script_how {
-	SCRIPT_MUST,     /* the target exists */
+	SCRIPT_MUST, /* the target exists */
 	SCRIPT_MAY,
 	SCRIPT_EXCLUSIVE /* it does not; else -EEXIST */
 };
@@ -153,8 +153,8 @@ struct script_change {
 	enum script_change_op op;
 	int again;
 	const char *path, *to;
-	uint32_t mode;  /* final: umask applied.  WRITE, COMMIT: UINT32_MAX
-			 * keeps that of an existing file */
+	uint32_t mode; /* final: umask applied.  WRITE, COMMIT: UINT32_MAX
+			* keeps that of an existing file */
 	uint32_t uid, gid; /* UINT32_MAX: keep.  WRITE, COMMIT: used when
 			    * set_owner */
 	int set_owner;
@@ -165,7 +165,7 @@ struct script_change {
 	uint64_t ino;
 	int noreplace;
 	enum script_how how;
-	const char *token;  /* up to 64 hex digits, new for each file sent */
+	const char *token; /* up to 64 hex digits, new for each file sent */
 	const char *forget; /* token of an earlier CREATE, WRITE, RANGES or
 			     * APPEND that has been answered, or NULL */
 	const void *data;
@@ -195,10 +195,10 @@ size_t script_data_max(enum script_tools, const struct script_change *);
 
 /* What became of a change. */
 struct script_result {
-	int error;        /* 0 or -errno */
+	int error; /* 0 or -errno */
 	int whole_seconds; /* times were set, but without their fractions */
-	int replaced;     /* written as a new inode, links are broken */
-	uint64_t number;  /* APPEND: the offset */
+	int replaced; /* written as a new inode, links are broken */
+	uint64_t number; /* APPEND: the offset */
 	/* lstat afterwards; bit n of found: attr[n] is set, else that does
 	 * not exist.  The path, its directory, `to`, its directory. */
 	unsigned found;

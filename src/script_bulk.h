@@ -10,7 +10,7 @@
 /* Many small files with one command (vm/bulk.sh).  Pure. */
 
 struct bulk_file {
-	bool good;        /* it did not change while it was read */
+	bool good; /* it did not change while it was read */
 	struct attr attr;
 	const char *data; /* attr.size bytes inside the payload */
 };
@@ -23,7 +23,7 @@ char *script_compose_bulk(enum script_tools, const char *nonce,
 size_t script_bulk_size(const char *path);
 
 /* out: n files.  0 or -EPROTO. */
-int script_parse_bulk(const char *payload, size_t len,
-    const char *const *paths, size_t n, struct bulk_file *out);
+int script_parse_bulk(const char *payload, size_t len, const char *const *paths,
+    size_t n, struct bulk_file *out);
 
 #endif

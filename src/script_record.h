@@ -31,8 +31,7 @@ struct cursor {
  * vm/list.sh), or NULL: it is named by its path below "." (records of l),
  * which is checked.  0 or -EPROTO.
  */
-int record_parse(struct cursor *, char form, const char *path,
-    struct record *);
+int record_parse(struct cursor *, char form, const char *path, struct record *);
 
 /* Where the name begins in the next record, or NULL. */
 const char *record_peek_name(const struct cursor *, char form);

@@ -75,8 +75,7 @@ remove_run(const char *cache_dir, int at, const char *name)
 			recover_work(cache_dir, name, e->d_name);
 	rewinddir(dir);
 	while ((e = readdir(dir)) != NULL)
-		if (e->d_name[0] != '.' &&
-		    strncmp(e->d_name, "work-", 5) != 0)
+		if (e->d_name[0] != '.' && strncmp(e->d_name, "work-", 5) != 0)
 			unlinkat(fd, e->d_name, 0);
 	closedir(dir);
 	unlinkat(at, name, AT_REMOVEDIR);
@@ -126,8 +125,8 @@ store_open(
 	s->room = room;
 	s->limit = limit;
 	/* Half of the descriptors: connections need some, too. */
-	s->max_files = getrlimit(RLIMIT_NOFILE, &files) == 0 ?
-	    files.rlim_cur / 2 : 256;
+	s->max_files =
+	    getrlimit(RLIMIT_NOFILE, &files) == 0 ? files.rlim_cur / 2 : 256;
 	RB_INIT(&s->blobs);
 	TAILQ_INIT(&s->idle);
 	pthread_mutex_init(&s->lock, NULL);
@@ -373,8 +372,8 @@ store_has(struct store *s, const struct validator *v)
 
 	pthread_mutex_lock(&s->lock);
 	b = RB_FIND(blobs, &s->blobs, &key);
-	has = b != NULL &&
-	    (b->saved || intervals_cover(&b->present, 0, v->size));
+	has =
+	    b != NULL && (b->saved || intervals_cover(&b->present, 0, v->size));
 	pthread_mutex_unlock(&s->lock);
 	return has;
 }

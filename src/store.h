@@ -69,8 +69,8 @@ int store_new_work(struct store *, int *fd, char **path);
 void store_remove_work(struct store *, int fd, const char *path);
 
 /* fd holds all of a version, size bytes: keep it as that (fd stays open). */
-void store_adopt(struct store *, const struct validator *, int fd,
-    uint64_t size);
+void store_adopt(
+    struct store *, const struct validator *, int fd, uint64_t size);
 /*
  * A version came from another by writing these intervals of fd over it; of
  * the old one, only the first `keep` bytes are left.  Failing keeps nothing.

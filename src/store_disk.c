@@ -26,8 +26,9 @@ disk_name(const struct blob *b, char name[128])
 
 	snprintf(name, 128,
 	    "%" PRIx64 "-%" PRIx64 "-%" PRIx64 "-%" PRIx64 "-%" PRIx64
-	    "-%08" PRIx32, v->ino, v->dev, v->size, (uint64_t)v->mtime,
-	    (uint64_t)v->ctime, b->crc);
+	    "-%08" PRIx32,
+	    v->ino, v->dev, v->size, (uint64_t)v->mtime, (uint64_t)v->ctime,
+	    b->crc);
 }
 
 static bool
@@ -39,8 +40,8 @@ disk_parse(const char *name, struct blob *b)
 
 	if (sscanf(name,
 		"%" SCNx64 "-%" SCNx64 "-%" SCNx64 "-%" SCNx64 "-%" SCNx64
-		"-%8" SCNx32, &v->ino, &v->dev, &v->size, &mtime, &ctime,
-		&b->crc) != 6)
+		"-%8" SCNx32,
+		&v->ino, &v->dev, &v->size, &mtime, &ctime, &b->crc) != 6)
 		return false;
 	v->mtime = (int64_t)mtime;
 	v->ctime = (int64_t)ctime;
@@ -78,17 +79,20 @@ disk_sweep(int cache_fd, const char *keep)
 	int fd;
 
 	if ((fd = openat(cache_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) ==
-		-1 || (dir = fdopendir(fd)) == NULL)
+		-1 ||
+	    (dir = fdopendir(fd)) == NULL)
 		return;
 	while ((e = readdir(dir)) != NULL) {
 		if (strncmp(e->d_name, "saved-", 6) != 0 ||
 		    strcmp(e->d_name, keep) == 0 ||
 		    fstatat(cache_fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) ==
-			-1 || !S_ISDIR(st.st_mode) ||
+			-1 ||
+		    !S_ISDIR(st.st_mode) ||
 		    st.st_mtime + DISK_AGE_S > time(NULL) ||
 		    (fd = openat(cache_fd, e->d_name,
 			 O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) ==
-			-1 || (sub = fdopendir(fd)) == NULL)
+			-1 ||
+		    (sub = fdopendir(fd)) == NULL)
 			continue;
 		while ((f = readdir(sub)) != NULL)
 			if (f->d_name[0] != '.')
@@ -150,8 +154,8 @@ disk_open(struct store *s, const char *cache_dir, const char *instance)
 	disk_sweep(at, name);
 	if (mkdirat(at, name, 0700) == -1 && errno != EEXIST)
 		log_debug("cache: %s: %s", name, strerror(errno));
-	s->saved_fd = openat(at, name,
-	    O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	s->saved_fd =
+	    openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	close(at);
 	if (s->saved_fd == -1)
 		return;
@@ -232,8 +236,8 @@ disk_save(struct store *s, struct blob *b)
 	if (fd == -1)
 		return;
 	while ((uint64_t)from < size && n > 0)
-		n = copy_file_range(b->file->fd, &from, fd, NULL, size - from,
-		    0);
+		n = copy_file_range(
+		    b->file->fd, &from, fd, NULL, size - from, 0);
 	disk_name(b, name);
 	if (close(fd) == -1 || (uint64_t)from != size ||
 	    renameat(s->saved_fd, temporary, s->saved_fd, name) == -1)
@@ -247,7 +251,7 @@ disk_close(struct store *s)
 
 	if (s->saved_fd == -1)
 		return;
-	RB_FOREACH(b, blobs, &s->blobs) {
+	RB_FOREACH (b, blobs, &s->blobs) {
 		if (b->saved)
 			continue; /* it has its name */
 		disk_save(s, b);

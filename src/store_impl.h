@@ -27,7 +27,7 @@ struct blob {
 	struct intervals present; /* of the file */
 	TAILQ_HEAD(fetches, fetch) fetches;
 	uint64_t next, window; /* of a sequential reader */
-	bool saved;   /* on disk under its name (store_disk.c), */
+	bool saved; /* on disk under its name (store_disk.c), */
 	uint32_t crc; /* with this CRC-32; not looked at yet */
 };
 RB_HEAD(blobs, blob);

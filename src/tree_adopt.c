@@ -42,8 +42,8 @@ tree_adopt_attr(
 }
 
 void
-tree_adopt_own(struct tree *t, struct node *n, const struct attr *a,
-    uint64_t checked)
+tree_adopt_own(
+    struct tree *t, struct node *n, const struct attr *a, uint64_t checked)
 {
 	node_unlink_index(t, n);
 	n->attr = *a;

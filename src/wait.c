@@ -12,7 +12,7 @@
 struct waiter {
 	struct wait *wait;
 	TAILQ_ENTRY(waiter) link; /* in the job */
-	TAILQ_ENTRY(waiter) all;  /* in the pool, if it can be interrupted */
+	TAILQ_ENTRY(waiter) all; /* in the pool, if it can be interrupted */
 };
 
 /*
@@ -263,7 +263,7 @@ pool_interrupt(struct pool *p)
 
 	pthread_mutex_lock(&p->lock);
 	p->interrupting = true;
-	TAILQ_FOREACH(w, &p->waiters, all)
+	TAILQ_FOREACH (w, &p->waiters, all)
 		wait_interrupt(w->wait);
 	pthread_mutex_unlock(&p->lock);
 }

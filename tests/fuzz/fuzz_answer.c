@@ -26,16 +26,16 @@ check_command(const char *json, size_t len)
 		assert(a.changes.items[i].path[0] == '/');
 		assert(a.changes.items[i].size >= -1);
 	}
-	text = change_format(a.output, a.len, a.exit_code, &a.changes,
-	    "https://host", &n);
+	text = change_format(
+	    a.output, a.len, a.exit_code, &a.changes, "https://host", &n);
 	assert(text != NULL && text[n - 1] == '\n');
 	/* One line for each change, whatever is in it. */
 	size_t lines = 0;
 
 	for (size_t i = a.len; i < n; i++)
 		lines += text[i] == '\n';
-	assert(lines == a.changes.count + 1 +
-	    (a.len > 0 && a.output[a.len - 1] != '\n'));
+	assert(lines ==
+	    a.changes.count + 1 + (a.len > 0 && a.output[a.len - 1] != '\n'));
 	free(text);
 	api_answer_free(&a);
 }

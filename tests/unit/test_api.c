@@ -9,11 +9,11 @@
 #include "base64.h"
 #include "test_http_server.h"
 
-#define KEY "rk_test_0123456789abcdef0123456789abcdef"
+#define KEY	"rk_test_0123456789abcdef0123456789abcdef"
 #define PROFILE "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
-#define VM_A "aaaaaaaa-e29b-41d4-a716-446655440000"
-#define VM_B "bbbbbbbb-e29b-41d4-a716-446655440000"
-#define ROOM "/api/profile/" PROFILE "/room/my%20room%2F1"
+#define VM_A	"aaaaaaaa-e29b-41d4-a716-446655440000"
+#define VM_B	"bbbbbbbb-e29b-41d4-a716-446655440000"
+#define ROOM	"/api/profile/" PROFILE "/room/my%20room%2F1"
 
 typedef bool handler_fn(struct server *, const struct server_request *);
 
@@ -39,15 +39,15 @@ open_api(struct server *s, handler_fn *handler, unsigned limit_ms, bool create)
 {
 	static struct api *api;
 	struct api_config config = {
-		.profile = PROFILE,
-		.room = "my room/1",
-		.key = KEY,
-		.max_connections = 4,
-		.stall_ms = 20000,
-		.limit_ms = limit_ms,
-		.create = create,
-		.replaced = note_replaced,
-		.arg = &api,
+	    .profile = PROFILE,
+	    .room = "my room/1",
+	    .key = KEY,
+	    .max_connections = 4,
+	    .stall_ms = 20000,
+	    .limit_ms = limit_ms,
+	    .create = create,
+	    .replaced = note_replaced,
+	    .arg = &api,
 	};
 
 	server_start(s, handler);
@@ -88,9 +88,11 @@ reply_command(int fd, const char *instance, const char *output)
 {
 	char json[1024];
 
-	snprintf(json, sizeof json, "{\"instance_id\":\"%s\",\"command\":\"x\","
+	snprintf(json, sizeof json,
+	    "{\"instance_id\":\"%s\",\"command\":\"x\","
 	    "\"result\":{\"output\":\"%s\",\"exit_code\":3,\"files_changed\":"
-	    "[]},\"status\":\"error\"}", instance, output);
+	    "[]},\"status\":\"error\"}",
+	    instance, output);
 	return server_reply(fd, 200, json);
 }
 
@@ -99,8 +101,10 @@ reply_error(int fd, int status, const char *code)
 {
 	char json[256];
 
-	snprintf(json, sizeof json, "{\"error\":\"%s\",\"message\":\"so it "
-	    "is\"}", code);
+	snprintf(json, sizeof json,
+	    "{\"error\":\"%s\",\"message\":\"so it "
+	    "is\"}",
+	    code);
 	return server_reply(fd, status, json);
 }
 
@@ -131,8 +135,7 @@ test_command(void **state)
 	assert_int_equal(a.json_len, strlen(a.json));
 	api_answer_free(&a);
 	assert_non_null(strstr(s.heads[0], "POST " ROOM "/command HTTP/1.1"));
-	assert_string_equal(s.bodies[0],
-	    "{\"command\":\"echo \\\"x\\\"\\n\"}");
+	assert_string_equal(s.bodies[0], "{\"command\":\"echo \\\"x\\\"\\n\"}");
 	assert_non_null(strstr(s.heads[0], "Authorization: Bearer " KEY));
 	assert_int_equal(run(api, API_META, &a), 0);
 	assert_null(a.json);
@@ -147,28 +150,29 @@ test_command(void **state)
 static void
 test_command_must_be_text(void **state)
 {
-	static const char *const good[] = { "a", "\xc3\xa9",
-		"\xf0\x9f\x98\x80" };
+	static const char *const good[] = {"a", "\xc3\xa9", "\xf0\x9f\x98\x80"};
 	static const struct {
 		const char *text;
 		size_t len;
-	} bad[] = { { "a\0b", 3 }, { "\xff", 1 }, { "\xc3", 1 },
-		{ "\xc0\x80", 2 }, { "\xed\xa0\x80", 3 }, { "\xe0\x80\x80", 3 },
-		{ "\xf4\x90\x80\x80", 4 }, { "a\x80", 2 } };
+	} bad[] = {{"a\0b", 3}, {"\xff", 1}, {"\xc3", 1}, {"\xc0\x80", 2},
+	    {"\xed\xa0\x80", 3}, {"\xe0\x80\x80", 3}, {"\xf4\x90\x80\x80", 4},
+	    {"a\x80", 2}};
 	struct server s;
 	struct api *api = open_api(&s, serve_ok, 5000, false);
 	struct api_answer a;
 
 	(void)state;
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-		assert_int_equal(api_command(api, API_USER, bad[i].text,
-		    bad[i].len, &a), -EINVAL);
+		assert_int_equal(
+		    api_command(api, API_USER, bad[i].text, bad[i].len, &a),
+		    -EINVAL);
 		api_answer_free(&a);
 	}
 	assert_int_equal(server_seen(&s), 0);
 	for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
-		assert_int_equal(api_command(api, API_META, good[i],
-		    strlen(good[i]), &a), 0);
+		assert_int_equal(
+		    api_command(api, API_META, good[i], strlen(good[i]), &a),
+		    0);
 		api_answer_free(&a);
 	}
 	stop(api, &s);
@@ -212,21 +216,21 @@ static struct {
 	int expected;
 	const char *detail;
 } user_cases[] = {
-	{ 503, "{\"error\":\"busy\"}", -EIO, "not run: HTTP 503, busy" },
-	{ 413, "{\"error\":\"too_big\"}", -EIO, "not run: HTTP 413, too_big" },
-	{ 409, "{\"error\":\"x\",\"message\":\"y\"}", -EIO,
-	    "not run: HTTP 409, x: y" },
-	{ 404, "{\"error\":\"no_profile\"}", -EIO, "not run: " },
-	{ 401, "{\"error\":\"bad_key\"}", -EACCES, "not run: HTTP 401" },
-	{ 403, "<html>", -EACCES, "not run: HTTP 403" },
-	{ 429, "<html>", -EREMOTEIO, "not known whether it ran: HTTP 429" },
-	{ 503, "<html>", -EREMOTEIO, "not known whether it ran: HTTP 503" },
-	{ 500, "{\"error\":\"x\"}", -EREMOTEIO, "not known whether it ran: " },
-	{ 504, "", -EREMOTEIO, "not known whether it ran: HTTP 504" },
-	{ 302, "", -EREMOTEIO, "not known whether it ran: " },
-	{ 200, "{\"instance_id\":", -EREMOTEIO, "not known whether it ran: " },
-	{ 200, "", -EREMOTEIO, "not known whether it ran: " },
-	{ 0, "", -EREMOTEIO, "not known whether it ran: " },
+    {503, "{\"error\":\"busy\"}", -EIO, "not run: HTTP 503, busy"},
+    {413, "{\"error\":\"too_big\"}", -EIO, "not run: HTTP 413, too_big"},
+    {409, "{\"error\":\"x\",\"message\":\"y\"}", -EIO,
+	"not run: HTTP 409, x: y"},
+    {404, "{\"error\":\"no_profile\"}", -EIO, "not run: "},
+    {401, "{\"error\":\"bad_key\"}", -EACCES, "not run: HTTP 401"},
+    {403, "<html>", -EACCES, "not run: HTTP 403"},
+    {429, "<html>", -EREMOTEIO, "not known whether it ran: HTTP 429"},
+    {503, "<html>", -EREMOTEIO, "not known whether it ran: HTTP 503"},
+    {500, "{\"error\":\"x\"}", -EREMOTEIO, "not known whether it ran: "},
+    {504, "", -EREMOTEIO, "not known whether it ran: HTTP 504"},
+    {302, "", -EREMOTEIO, "not known whether it ran: "},
+    {200, "{\"instance_id\":", -EREMOTEIO, "not known whether it ran: "},
+    {200, "", -EREMOTEIO, "not known whether it ran: "},
+    {0, "", -EREMOTEIO, "not known whether it ran: "},
 };
 
 static bool
@@ -253,13 +257,13 @@ test_user_command_is_sent_once(void **state)
 		api = open_api(&s, serve_user_case, 60000, false);
 		s.step = (int)i;
 		/* A warm connection, which libcurl would send again on. */
-		assert_int_equal(api_command(api, API_META, "warm up", 7, &a),
-		    0);
+		assert_int_equal(
+		    api_command(api, API_META, "warm up", 7, &a), 0);
 		api_answer_free(&a);
-		assert_int_equal(run(api, API_USER, &a),
-		    user_cases[i].expected);
+		assert_int_equal(
+		    run(api, API_USER, &a), user_cases[i].expected);
 		if (strncmp(a.detail, user_cases[i].detail,
-		    strlen(user_cases[i].detail)) != 0)
+			strlen(user_cases[i].detail)) != 0)
 			fail_msg("%zu: %s", i, a.detail);
 		api_answer_free(&a);
 		assert_int_equal(server_seen(&s), 2);
@@ -270,9 +274,12 @@ test_user_command_is_sent_once(void **state)
 static void
 test_user_command_waits_for_a_listener(void **state)
 {
-	struct api_config config = { .profile = PROFILE, .room = "r",
-		.key = KEY, .max_connections = 4, .stall_ms = 1000,
-		.limit_ms = 1000 };
+	struct api_config config = {.profile = PROFILE,
+	    .room = "r",
+	    .key = KEY,
+	    .max_connections = 4,
+	    .stall_ms = 1000,
+	    .limit_ms = 1000};
 	struct api_answer a;
 	struct api *api;
 	unsigned port;
@@ -337,7 +344,8 @@ test_too_long_a_pause_is_an_error(void **state)
 	s.arg = (void *)"Retry-After: 600\r\n";
 	assert_int_equal(try_run(api, API_META), -EIO);
 	assert_int_equal(run(api, API_USER, &a), -EIO);
-	assert_non_null(strstr(a.detail, "not run: the service asked to wait "
+	assert_non_null(strstr(a.detail,
+	    "not run: the service asked to wait "
 	    "for "));
 	api_answer_free(&a);
 	assert_int_equal(server_seen(&s), 1);
@@ -390,7 +398,7 @@ test_shutdown_ends_all_waits(void **state)
 {
 	struct server s;
 	struct api *api = open_api(&s, serve_held, 3600000, false);
-	struct call waiting = { 0 }, sent = { 0 }, user = { 0 };
+	struct call waiting = {0}, sent = {0}, user = {0};
 
 	(void)state;
 	call_start(&waiting, api, API_META);
@@ -418,8 +426,7 @@ test_shutdown_ends_all_waits(void **state)
 static bool
 serve_creation(struct server *s, const struct server_request *r)
 {
-	static const char *const statuses[] = { "active", "vm_booted",
-		"ready" };
+	static const char *const statuses[] = {"active", "vm_booted", "ready"};
 	char json[256];
 	int step;
 
@@ -432,7 +439,8 @@ serve_creation(struct server *s, const struct server_request *r)
 	step = server_step(s);
 	if (step == 0)
 		return reply_error(r->fd, 503, "no_host");
-	snprintf(json, sizeof json, "{\"instance_id\":\"" VM_B "\","
+	snprintf(json, sizeof json,
+	    "{\"instance_id\":\"" VM_B "\","
 	    "\"profile_id\":\"" PROFILE "\",\"status\":\"%s\"}",
 	    statuses[step < 3 ? step : 2]);
 	return server_reply(r->fd, 200, json);
@@ -484,7 +492,8 @@ serve_strange_status(struct server *s, const struct server_request *r)
 	(void)s;
 	if (server_is(r, "POST " ROOM "/command"))
 		return reply_command(r->fd, VM_A, "");
-	return server_reply(r->fd, 200, "{\"instance_id\":\"" VM_A "\","
+	return server_reply(r->fd, 200,
+	    "{\"instance_id\":\"" VM_A "\","
 	    "\"status\":\"active\"}");
 }
 
@@ -551,7 +560,7 @@ test_late_answer_of_the_old_instance(void **state)
 {
 	struct server s;
 	struct api *api = open_api(&s, serve_late, 5000, false);
-	struct call late = { 0 };
+	struct call late = {0};
 	char instance[37];
 
 	(void)state;
@@ -573,7 +582,7 @@ test_late_answer_of_the_old_instance(void **state)
  * others the path is taken as relative to the home directory.
  */
 struct files {
-	const char *form;    /* what precedes the path without its slash */
+	const char *form; /* what precedes the path without its slash */
 	const char *content; /* as JSON */
 	const char *mangled; /* file_path given instead, or NULL */
 	bool home; /* the other forms find something in the home directory */
@@ -592,7 +601,8 @@ serve_files(struct server *s, const struct server_request *r)
 	if (!server_is(r, start) || *p == '/' || *p == '%') {
 		if (!f->home)
 			return reply_error(r->fd, 404, "file_not_found");
-		return server_reply(r->fd, 200, "{\"file_path\":\"/home/user/x"
+		return server_reply(r->fd, 200,
+		    "{\"file_path\":\"/home/user/x"
 		    "\",\"content\":\"abc\",\"instance_id\":\"" VM_A "\"}");
 	}
 	n = strcspn(p, " ");
@@ -601,9 +611,10 @@ serve_files(struct server *s, const struct server_request *r)
 	path[n] = '\0';
 	if (strcmp(path, "gone") == 0)
 		return reply_error(r->fd, 404, "file_not_found");
-	snprintf(json, sizeof json, "{\"file_path\":\"/%s\",\"content\":\"%s\","
-	    "\"instance_id\":\"" VM_A "\"}", f->mangled != NULL ? f->mangled :
-	    path, f->content);
+	snprintf(json, sizeof json,
+	    "{\"file_path\":\"/%s\",\"content\":\"%s\","
+	    "\"instance_id\":\"" VM_A "\"}",
+	    f->mangled != NULL ? f->mangled : path, f->content);
 	return server_reply(r->fd, 200, json);
 }
 
@@ -626,9 +637,8 @@ read_file(struct api *api, const char *path, uint64_t size, const char *bytes)
 static void
 test_form_of_the_wildcard_is_found(void **state)
 {
-	static const char *const forms[] = { "/file/", "/file//",
-		"/file/%2F" };
-	struct files f = { .content = "abc" };
+	static const char *const forms[] = {"/file/", "/file//", "/file/%2F"};
+	struct files f = {.content = "abc"};
 	struct server s;
 	struct api *api;
 	int asked;
@@ -647,8 +657,8 @@ test_form_of_the_wildcard_is_found(void **state)
 			/* Remembered; and now a "not found" is believed. */
 			assert_int_equal(read_file(api, "/tmp/y", 3, "abc"), 0);
 			assert_int_equal(server_seen(&s), asked + 1);
-			assert_int_equal(read_file(api, "/gone", 3, "abc"),
-			    -ENOENT);
+			assert_int_equal(
+			    read_file(api, "/gone", 3, "abc"), -ENOENT);
 			assert_int_equal(server_seen(&s), asked + 2);
 			stop(api, &s);
 		}
@@ -657,8 +667,7 @@ test_form_of_the_wildcard_is_found(void **state)
 static void
 test_no_form_works(void **state)
 {
-	struct files f = { .form = "/nowhere/", .content = "abc",
-		.home = true };
+	struct files f = {.form = "/nowhere/", .content = "abc", .home = true};
 	struct server s;
 	struct api *api = open_api(&s, serve_files, 5000, false);
 	unsigned seen;
@@ -667,8 +676,8 @@ test_no_form_works(void **state)
 	s.arg = &f;
 	/* In the home directory lies a file of just that size. */
 	for (int i = 0; i < 4; i++)
-		assert_int_equal(read_file(api, "/tmp/x", 3, "abc"),
-		    -EOPNOTSUPP);
+		assert_int_equal(
+		    read_file(api, "/tmp/x", 3, "abc"), -EOPNOTSUPP);
 	seen = server_seen(&s);
 	assert_int_equal(seen, 12);
 	assert_int_equal(read_file(api, "/tmp/x", 3, "abc"), -EOPNOTSUPP);
@@ -679,7 +688,7 @@ test_no_form_works(void **state)
 static void
 test_content_by_size(void **state)
 {
-	struct files f = { .form = "/file/", .content = "YWJj" };
+	struct files f = {.form = "/file/", .content = "YWJj"};
 	struct server s;
 	struct api *api = open_api(&s, serve_files, 5000, false);
 
@@ -710,7 +719,8 @@ serve_no_instance(struct server *s, const struct server_request *r)
 		return reply_command(r->fd, VM_A, "");
 	if (server_is(r, "GET"))
 		return reply_error(r->fd, 404, "instance_not_found");
-	return server_reply(r->fd, 200, "{\"instance_id\":\"" VM_B "\","
+	return server_reply(r->fd, 200,
+	    "{\"instance_id\":\"" VM_B "\","
 	    "\"status\":\"ready\"}");
 }
 
@@ -733,8 +743,15 @@ test_file_of_an_expired_instance(void **state)
 
 #define RAW_SIZE 1000
 
-enum raw_mode { RAW_RANGES, RAW_STINGY, RAW_NO_RANGES, RAW_REDIRECT,
-	RAW_MISSING, RAW_LIAR, RAW_CUT };
+enum raw_mode {
+	RAW_RANGES,
+	RAW_STINGY,
+	RAW_NO_RANGES,
+	RAW_REDIRECT,
+	RAW_MISSING,
+	RAW_LIAR,
+	RAW_CUT
+};
 
 static char
 raw_byte(uint64_t offset)
@@ -755,13 +772,13 @@ serve_raw(struct server *s, const struct server_request *r)
 	assert(!server_has(r, "Authorization") && !server_has(r, "rk_test"));
 	for (unsigned i = 0; i < RAW_SIZE; i++)
 		data[i] = raw_byte(i);
-	if (mode == RAW_MISSING ||
-	    !server_is(r, "GET /vm/" VM_A "/file/tmp/x"))
+	if (mode == RAW_MISSING || !server_is(r, "GET /vm/" VM_A "/file/tmp/x"))
 		return server_reply(r->fd, 404, "<html>");
 	if (mode == RAW_REDIRECT)
 		return server_answer(r->fd, 302, "Location: /x\r\n", "", 0);
 	if (mode == RAW_CUT && server_step(s) < 3) {
-		server_text(r->fd, "HTTP/1.1 200 OK\r\n"
+		server_text(r->fd,
+		    "HTTP/1.1 200 OK\r\n"
 		    "Content-Length: 1000\r\n\r\n");
 		server_send(r->fd, data, 10);
 		return false;
@@ -774,8 +791,8 @@ serve_raw(struct server *s, const struct server_request *r)
 		last = first + 99;
 	snprintf(headers, sizeof headers, "Content-Range: bytes %u-%u/%u\r\n",
 	    first + (mode == RAW_LIAR), last + (mode == RAW_LIAR), RAW_SIZE);
-	return server_answer(r->fd, 206, headers, data + first,
-	    last - first + 1);
+	return server_answer(
+	    r->fd, 206, headers, data + first, last - first + 1);
 }
 
 static int
@@ -860,7 +877,7 @@ test_raw_without_ranges(void **state)
 	enum raw_mode mode = RAW_NO_RANGES;
 	struct server s;
 	struct api *api = open_raw(&s, &mode);
-	struct stream st = { .at = 0 };
+	struct stream st = {.at = 0};
 	unsigned seen;
 
 	(void)state;
@@ -870,16 +887,17 @@ test_raw_without_ranges(void **state)
 	assert_int_equal(read_raw(api, RAW_SIZE, 10, 10, 0), -EOPNOTSUPP);
 	assert_int_equal(server_seen(&s), seen);
 	assert_int_equal(read_raw(api, RAW_SIZE, 0, RAW_SIZE, RAW_SIZE), 0);
-	assert_int_equal(api_stream_raw(api, "/tmp/x", RAW_SIZE, stream_sink,
-	    &st), 0);
+	assert_int_equal(
+	    api_stream_raw(api, "/tmp/x", RAW_SIZE, stream_sink, &st), 0);
 	assert_int_equal(st.at, RAW_SIZE);
 	for (unsigned i = 0; i < RAW_SIZE; i++)
 		assert_int_equal(st.data[i], raw_byte(i));
-	assert_int_equal(api_stream_raw(api, "/tmp/x", RAW_SIZE - 1,
-	    stream_sink, &st), -EAGAIN);
-	st = (struct stream){ .result = -ENOSPC };
-	assert_int_equal(api_stream_raw(api, "/tmp/x", RAW_SIZE, stream_sink,
-	    &st), -ENOSPC);
+	assert_int_equal(
+	    api_stream_raw(api, "/tmp/x", RAW_SIZE - 1, stream_sink, &st),
+	    -EAGAIN);
+	st = (struct stream){.result = -ENOSPC};
+	assert_int_equal(
+	    api_stream_raw(api, "/tmp/x", RAW_SIZE, stream_sink, &st), -ENOSPC);
 	stop(api, &s);
 }
 
@@ -889,11 +907,11 @@ test_broken_stream_begins_anew(void **state)
 	enum raw_mode mode = RAW_CUT;
 	struct server s;
 	struct api *api = open_raw(&s, &mode);
-	struct stream st = { .at = 0 };
+	struct stream st = {.at = 0};
 
 	(void)state;
-	assert_int_equal(api_stream_raw(api, "/tmp/x", RAW_SIZE, stream_sink,
-	    &st), 0);
+	assert_int_equal(
+	    api_stream_raw(api, "/tmp/x", RAW_SIZE, stream_sink, &st), 0);
 	assert_int_equal(st.at, RAW_SIZE);
 	for (unsigned i = 0; i < RAW_SIZE; i++)
 		assert_int_equal(st.data[i], raw_byte(i));
@@ -903,7 +921,7 @@ test_broken_stream_begins_anew(void **state)
 static void
 test_raw_endpoint_is_off(void **state)
 {
-	static enum raw_mode modes[] = { RAW_MISSING, RAW_REDIRECT };
+	static enum raw_mode modes[] = {RAW_MISSING, RAW_REDIRECT};
 	struct server s;
 	struct api *api;
 	unsigned seen;
@@ -912,11 +930,11 @@ test_raw_endpoint_is_off(void **state)
 	for (size_t i = 0; i < 2; i++) {
 		api = open_raw(&s, &modes[i]);
 		for (int n = 0; n < 3; n++)
-			assert_int_equal(read_raw(api, RAW_SIZE, 0, 10, 0),
-			    -EOPNOTSUPP);
+			assert_int_equal(
+			    read_raw(api, RAW_SIZE, 0, 10, 0), -EOPNOTSUPP);
 		seen = server_seen(&s);
-		assert_int_equal(read_raw(api, RAW_SIZE, 0, 10, 0),
-		    -EOPNOTSUPP);
+		assert_int_equal(
+		    read_raw(api, RAW_SIZE, 0, 10, 0), -EOPNOTSUPP);
 		assert_int_equal(server_seen(&s), seen);
 		stop(api, &s);
 	}
@@ -951,28 +969,28 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_command),
-		cmocka_unit_test(test_command_must_be_text),
-		cmocka_unit_test(test_internal_commands_are_repeated),
-		cmocka_unit_test(test_user_command_is_sent_once),
-		cmocka_unit_test(test_user_command_waits_for_a_listener),
-		cmocka_unit_test(test_all_wait_after_a_429),
-		cmocka_unit_test(test_too_long_a_pause_is_an_error),
-		cmocka_unit_test(test_shutdown_ends_all_waits),
-		cmocka_unit_test(test_instance_is_created),
-		cmocka_unit_test(test_instance_is_not_created_unasked),
-		cmocka_unit_test(test_a_working_command_means_ready),
-		cmocka_unit_test(test_replaced_instance),
-		cmocka_unit_test(test_late_answer_of_the_old_instance),
-		cmocka_unit_test(test_form_of_the_wildcard_is_found),
-		cmocka_unit_test(test_no_form_works),
-		cmocka_unit_test(test_content_by_size),
-		cmocka_unit_test(test_file_of_an_expired_instance),
-		cmocka_unit_test(test_raw_ranges),
-		cmocka_unit_test(test_raw_without_ranges),
-		cmocka_unit_test(test_broken_stream_begins_anew),
-		cmocka_unit_test(test_raw_endpoint_is_off),
-		cmocka_unit_test(test_refused_key),
+	    cmocka_unit_test(test_command),
+	    cmocka_unit_test(test_command_must_be_text),
+	    cmocka_unit_test(test_internal_commands_are_repeated),
+	    cmocka_unit_test(test_user_command_is_sent_once),
+	    cmocka_unit_test(test_user_command_waits_for_a_listener),
+	    cmocka_unit_test(test_all_wait_after_a_429),
+	    cmocka_unit_test(test_too_long_a_pause_is_an_error),
+	    cmocka_unit_test(test_shutdown_ends_all_waits),
+	    cmocka_unit_test(test_instance_is_created),
+	    cmocka_unit_test(test_instance_is_not_created_unasked),
+	    cmocka_unit_test(test_a_working_command_means_ready),
+	    cmocka_unit_test(test_replaced_instance),
+	    cmocka_unit_test(test_late_answer_of_the_old_instance),
+	    cmocka_unit_test(test_form_of_the_wildcard_is_found),
+	    cmocka_unit_test(test_no_form_works),
+	    cmocka_unit_test(test_content_by_size),
+	    cmocka_unit_test(test_file_of_an_expired_instance),
+	    cmocka_unit_test(test_raw_ranges),
+	    cmocka_unit_test(test_raw_without_ranges),
+	    cmocka_unit_test(test_broken_stream_begins_anew),
+	    cmocka_unit_test(test_raw_endpoint_is_off),
+	    cmocka_unit_test(test_refused_key),
 	};
 
 	return cmocka_run_group_tests_name("api", tests, NULL, NULL);

@@ -27,9 +27,11 @@ parse_output(const char *output, struct api_answer *answer)
 {
 	char json[1024];
 
-	snprintf(json, sizeof json, "{\"instance_id\":\"" ID "\",\"command\":"
+	snprintf(json, sizeof json,
+	    "{\"instance_id\":\"" ID "\",\"command\":"
 	    "\"x\",\"status\":\"success\",\"result\":{\"exit_code\":0,"
-	    "\"output\":\"%s\"}}", output);
+	    "\"output\":\"%s\"}}",
+	    output);
 	return parse(json, answer);
 }
 
@@ -39,15 +41,18 @@ test_documented_answer(void **state)
 	struct api_answer a;
 
 	(void)state;
-	assert_int_equal(parse(
-	    "{ \"instance_id\": \"" ID "\", \"command\": \"x\",\n"
-	    "  \"result\": { \"output\": \"a\\nb\", \"exit_code\": 2,\n"
-	    "    \"files_changed\": [ { \"path\": \"/tmp/chart.png\",\n"
-	    "      \"status\": \"created\", \"size\": 12485,\n"
-	    "      \"mime_type\": \"image/png\", \"public_url\": \"/vm/x\" },\n"
-	    "      { \"path\": \"/b\", \"status\": \"deleted\",\n"
-	    "        \"public_url\": \"/vm/b\" } ] },\n"
-	    "  \"status\": \"error\" }\n", &a), 0);
+	assert_int_equal(
+	    parse("{ \"instance_id\": \"" ID "\", \"command\": \"x\",\n"
+		  "  \"result\": { \"output\": \"a\\nb\", \"exit_code\": 2,\n"
+		  "    \"files_changed\": [ { \"path\": \"/tmp/chart.png\",\n"
+		  "      \"status\": \"created\", \"size\": 12485,\n"
+		  "      \"mime_type\": \"image/png\", \"public_url\": "
+		  "\"/vm/x\" },\n"
+		  "      { \"path\": \"/b\", \"status\": \"deleted\",\n"
+		  "        \"public_url\": \"/vm/b\" } ] },\n"
+		  "  \"status\": \"error\" }\n",
+		&a),
+	    0);
 	assert_int_equal(a.exit_code, 2);
 	assert_false(a.success);
 	assert_string_equal(a.output, "a\nb");
@@ -74,26 +79,35 @@ test_output_keeps_every_byte(void **state)
 		const char *bytes;
 		size_t len;
 	} cases[] = {
-		{ "", "", 0 },
-		{ "a\\u0000b", "a\0b", 3 },
-		{ "\\u0000", "\0", 1 },
-		{ "\\u0000\\u0000x", "\0\0x", 3 },
-		/* An escaped backslash before "u0000" is no NUL. */
-		{ "\\\\u0000", "\\u0000", 6 },
-		{ "\\\\\\u0000", "\\\0", 2 },
-		{ "\\u00e9\\ud83d\\ude00", "\xc3\xa9\xf0\x9f\x98\x80", 6 },
-		/* Half surrogate pairs */
-		{ "\\ud83d", "\xef\xbf\xbd", 3 },
-		{ "\\ude00x", "\xef\xbf\xbdx", 4 },
-		{ "\\ud83d\\ud83d\\ude00", "\xef\xbf\xbd\xf0\x9f\x98\x80", 7 },
-		{ "\\ud83d\\u0041", "\xef\xbf\xbd" "A", 4 },
-		{ "\\uD83Dx", "\xef\xbf\xbdx", 4 },
-		/* The mark itself, alone and where it looks like a NUL's. */
-		{ "\xff", "\xff", 1 },
-		{ "\xff" "0\xff" "F\xff\xff", "\xff" "0\xff" "F\xff\xff", 6 },
-		{ "\xff\\u0000\xff", "\xff\0\xff", 3 },
-		{ "\xfe\x80", "\xfe\x80", 2 },
-		{ "\\\"\\/\\b\\f\\n\\r\\t", "\"/\b\f\n\r\t", 7 },
+	    {"", "", 0},
+	    {"a\\u0000b", "a\0b", 3},
+	    {"\\u0000", "\0", 1},
+	    {"\\u0000\\u0000x", "\0\0x", 3},
+	    /* An escaped backslash before "u0000" is no NUL. */
+	    {"\\\\u0000", "\\u0000", 6},
+	    {"\\\\\\u0000", "\\\0", 2},
+	    {"\\u00e9\\ud83d\\ude00", "\xc3\xa9\xf0\x9f\x98\x80", 6},
+	    /* Half surrogate pairs */
+	    {"\\ud83d", "\xef\xbf\xbd", 3},
+	    {"\\ude00x", "\xef\xbf\xbdx", 4},
+	    {"\\ud83d\\ud83d\\ude00", "\xef\xbf\xbd\xf0\x9f\x98\x80", 7},
+	    {"\\ud83d\\u0041",
+		"\xef\xbf\xbd"
+		"A",
+		4},
+	    {"\\uD83Dx", "\xef\xbf\xbdx", 4},
+	    /* The mark itself, alone and where it looks like a NUL's. */
+	    {"\xff", "\xff", 1},
+	    {"\xff"
+	     "0\xff"
+	     "F\xff\xff",
+		"\xff"
+		"0\xff"
+		"F\xff\xff",
+		6},
+	    {"\xff\\u0000\xff", "\xff\0\xff", 3},
+	    {"\xfe\x80", "\xfe\x80", 2},
+	    {"\\\"\\/\\b\\f\\n\\r\\t", "\"/\b\f\n\r\t", 7},
 	};
 	struct api_answer a;
 
@@ -112,34 +126,42 @@ static void
 test_malformed_answers(void **state)
 {
 	static const char *const cases[] = {
-		"", " ", "null", "[]", "\"x\"", "{}", "{", "<html></html>",
-		HEAD "{\"output\":\"\",\"exit_code\":0}",
-		HEAD "{\"output\":\"\",\"exit_code\":0}} x",
-		HEAD "{\"output\":\"\",\"exit_code\":0}}{}",
-		HEAD "{\"output\":\"\"}}",
-		HEAD "{\"exit_code\":0}}",
-		HEAD "{\"output\":null,\"exit_code\":0}}",
-		HEAD "{\"output\":1,\"exit_code\":0}}",
-		HEAD "{\"output\":\"\",\"exit_code\":\"0\"}}",
-		HEAD "{\"output\":\"\",\"exit_code\":null}}",
-		HEAD "{\"output\":\"\",\"exit_code\":0.5}}",
-		HEAD "{\"output\":\"\",\"exit_code\":1e999}}",
-		HEAD "{\"output\":\"\",\"exit_code\":-1e999}}",
-		HEAD "{\"output\":\"\",\"exit_code\":4294967296}}",
-		HEAD "{\"output\":\"\",\"exit_code\":NaN}}",
-		HEAD "{\"output\":\"\",\"exit_code\":0,\"files_changed\":1}}",
-		HEAD "{\"output\":\"\\u12\",\"exit_code\":0}}",
-		HEAD "[]}", HEAD "null}",
-		"{\"status\":\"success\",\"result\":"
-		"{\"output\":\"\",\"exit_code\":0}}",
-		"{\"instance_id\":7,\"result\":"
-		"{\"output\":\"\",\"exit_code\":0}}",
-		"{\"instance_id\":\"../../x\",\"result\":"
-		"{\"output\":\"\",\"exit_code\":0}}",
-		"{\"instance_id\":\"" ID "0\",\"result\":"
-		"{\"output\":\"\",\"exit_code\":0}}",
-		"{\"instance_id\":\"" ID "\",\"status\":1,\"result\":"
-		"{\"output\":\"\",\"exit_code\":0}}",
+	    "",
+	    " ",
+	    "null",
+	    "[]",
+	    "\"x\"",
+	    "{}",
+	    "{",
+	    "<html></html>",
+	    HEAD "{\"output\":\"\",\"exit_code\":0}",
+	    HEAD "{\"output\":\"\",\"exit_code\":0}} x",
+	    HEAD "{\"output\":\"\",\"exit_code\":0}}{}",
+	    HEAD "{\"output\":\"\"}}",
+	    HEAD "{\"exit_code\":0}}",
+	    HEAD "{\"output\":null,\"exit_code\":0}}",
+	    HEAD "{\"output\":1,\"exit_code\":0}}",
+	    HEAD "{\"output\":\"\",\"exit_code\":\"0\"}}",
+	    HEAD "{\"output\":\"\",\"exit_code\":null}}",
+	    HEAD "{\"output\":\"\",\"exit_code\":0.5}}",
+	    HEAD "{\"output\":\"\",\"exit_code\":1e999}}",
+	    HEAD "{\"output\":\"\",\"exit_code\":-1e999}}",
+	    HEAD "{\"output\":\"\",\"exit_code\":4294967296}}",
+	    HEAD "{\"output\":\"\",\"exit_code\":NaN}}",
+	    HEAD "{\"output\":\"\",\"exit_code\":0,\"files_changed\":1}}",
+	    HEAD "{\"output\":\"\\u12\",\"exit_code\":0}}",
+	    HEAD "[]}",
+	    HEAD "null}",
+	    "{\"status\":\"success\",\"result\":"
+	    "{\"output\":\"\",\"exit_code\":0}}",
+	    "{\"instance_id\":7,\"result\":"
+	    "{\"output\":\"\",\"exit_code\":0}}",
+	    "{\"instance_id\":\"../../x\",\"result\":"
+	    "{\"output\":\"\",\"exit_code\":0}}",
+	    "{\"instance_id\":\"" ID "0\",\"result\":"
+	    "{\"output\":\"\",\"exit_code\":0}}",
+	    "{\"instance_id\":\"" ID "\",\"status\":1,\"result\":"
+	    "{\"output\":\"\",\"exit_code\":0}}",
 	};
 	struct api_answer a;
 	char *deep;
@@ -168,12 +190,16 @@ test_tolerated_answers(void **state)
 
 	(void)state;
 	assert_int_equal(parse("{\"instance_id\":\"" ID "\",\"result\":"
-	    "{\"output\":\"\",\"exit_code\":0}}", &a), 0);
+			       "{\"output\":\"\",\"exit_code\":0}}",
+			     &a),
+	    0);
 	assert_true(a.success);
 	assert_int_equal(a.changes.count, 0);
 	api_answer_free(&a);
 	assert_int_equal(parse(HEAD "{\"output\":\"\",\"exit_code\":-2147483648"
-	    ",\"files_changed\":null}}", &a), 0);
+				    ",\"files_changed\":null}}",
+			     &a),
+	    0);
 	assert_int_equal(a.exit_code, INT_MIN);
 	assert_true(a.success);
 	api_answer_free(&a);
@@ -185,17 +211,20 @@ test_bad_changes_are_skipped(void **state)
 	struct api_answer a;
 
 	(void)state;
-	assert_int_equal(parse(HEAD "{\"output\":\"\",\"exit_code\":0,"
-	    "\"files_changed\":[1,null,\"x\",[],{},{\"path\":\"/a\"},"
-	    "{\"path\":1,\"status\":\"created\"},"
-	    "{\"path\":\"relative\",\"status\":\"created\"},"
-	    "{\"path\":\"/nul\\u0000\",\"status\":\"created\"},"
-	    "{\"path\":\"\",\"status\":\"created\"},"
-	    "{\"path\":\"/b\",\"status\":\"moved\"},"
-	    "{\"path\":\"/1\",\"status\":\"modified\",\"size\":-5,"
-	    "\"mime_type\":3,\"public_url\":[]},"
-	    "{\"path\":\"/2\",\"status\":\"modified\",\"size\":1e300},"
-	    "{\"path\":\"/3\",\"status\":\"modified\",\"size\":\"7\"}]}}", &a),
+	assert_int_equal(
+	    parse(HEAD
+		"{\"output\":\"\",\"exit_code\":0,"
+		"\"files_changed\":[1,null,\"x\",[],{},{\"path\":\"/a\"},"
+		"{\"path\":1,\"status\":\"created\"},"
+		"{\"path\":\"relative\",\"status\":\"created\"},"
+		"{\"path\":\"/nul\\u0000\",\"status\":\"created\"},"
+		"{\"path\":\"\",\"status\":\"created\"},"
+		"{\"path\":\"/b\",\"status\":\"moved\"},"
+		"{\"path\":\"/1\",\"status\":\"modified\",\"size\":-5,"
+		"\"mime_type\":3,\"public_url\":[]},"
+		"{\"path\":\"/2\",\"status\":\"modified\",\"size\":1e300},"
+		"{\"path\":\"/3\",\"status\":\"modified\",\"size\":\"7\"}]}}",
+		&a),
 	    0);
 	assert_int_equal(a.changes.count, 3);
 	for (size_t i = 0; i < 3; i++) {
@@ -211,15 +240,15 @@ static void
 test_file_answer(void **state)
 {
 	static const char good[] = "{\"file_path\":\"/a\",\"content\":"
-	    "\"x\\u0000y\",\"instance_id\":\"" ID "\"}";
+				   "\"x\\u0000y\",\"instance_id\":\"" ID "\"}";
 	static const char *const bad[] = {
-		"{\"content\":\"\",\"instance_id\":\"" ID "\"}",
-		"{\"file_path\":\"/a\",\"instance_id\":\"" ID "\"}",
-		"{\"file_path\":\"/a\",\"content\":\"\"}",
-		"{\"file_path\":\"\",\"content\":\"\",\"instance_id\":\"x\"}",
-		("{\"file_path\":\"/a\\u0000\",\"content\":\"\","
-		    "\"instance_id\":\"x\"}"),
-		"{\"error\":\"file_not_found\"}",
+	    "{\"content\":\"\",\"instance_id\":\"" ID "\"}",
+	    "{\"file_path\":\"/a\",\"instance_id\":\"" ID "\"}",
+	    "{\"file_path\":\"/a\",\"content\":\"\"}",
+	    "{\"file_path\":\"\",\"content\":\"\",\"instance_id\":\"x\"}",
+	    ("{\"file_path\":\"/a\\u0000\",\"content\":\"\","
+	     "\"instance_id\":\"x\"}"),
+	    "{\"error\":\"file_not_found\"}",
 	};
 	struct api_file f;
 
@@ -231,8 +260,8 @@ test_file_answer(void **state)
 	assert_string_equal(f.instance, ID);
 	api_file_free(&f);
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-		assert_int_equal(api_parse_file(bad[i], strlen(bad[i]), &f),
-		    -EPROTO);
+		assert_int_equal(
+		    api_parse_file(bad[i], strlen(bad[i]), &f), -EPROTO);
 		assert_null(f.path);
 		assert_null(f.content);
 	}
@@ -245,13 +274,14 @@ test_error_answer(void **state)
 	char json[2000];
 
 	(void)state;
-	snprintf(json, sizeof json, "%s", "{\"error\":\"file_not_found\","
+	snprintf(json, sizeof json, "%s",
+	    "{\"error\":\"file_not_found\","
 	    "\"message\":\"File 'a\\nb\\u001b[1m'\"}");
 	assert_int_equal(api_parse_error(json, strlen(json), &e), 0);
 	assert_string_equal(e.error, "file_not_found");
 	assert_string_equal(e.message, "File 'a b [1m'");
-	snprintf(json, sizeof json, "{\"error\":\"%0*d\",\"message\":7}", 1000,
-	    1);
+	snprintf(
+	    json, sizeof json, "{\"error\":\"%0*d\",\"message\":7}", 1000, 1);
 	assert_int_equal(api_parse_error(json, strlen(json), &e), 0);
 	assert_int_equal(strlen(e.error), sizeof e.error - 1);
 	assert_string_equal(e.message, "");
@@ -265,8 +295,8 @@ test_error_answer(void **state)
 }
 
 static void
-check_content(const char *content, uint64_t size, int expected,
-    const char *bytes)
+check_content(
+    const char *content, uint64_t size, int expected, const char *bytes)
 {
 	size_t len = strlen(content);
 	char *text = strdup(content);
@@ -312,15 +342,15 @@ test_paths_are_encoded(void **state)
 
 	(void)state;
 	assert_non_null(text);
-	assert_string_equal(text,
-	    "/a%20b/%FF%25%3F%23%26%2B~._-Z9%0A%5C%3A%40");
+	assert_string_equal(
+	    text, "/a%20b/%FF%25%3F%23%26%2B~._-Z9%0A%5C%3A%40");
 	free(text);
 }
 
 static void
 test_pace_holds_everybody(void **state)
 {
-	struct api_pace p = { 0 };
+	struct api_pace p = {0};
 
 	(void)state;
 	assert_int_equal(api_pace_when(&p, 1000), 1000);
@@ -352,7 +382,7 @@ test_pace_holds_everybody(void **state)
 static void
 test_pace_without_retry_after(void **state)
 {
-	struct api_pace p = { 0 };
+	struct api_pace p = {0};
 
 	(void)state;
 	api_pace_answer(&p, 1000, 900, 503, 0, 0);
@@ -372,17 +402,17 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_documented_answer),
-		cmocka_unit_test(test_output_keeps_every_byte),
-		cmocka_unit_test(test_malformed_answers),
-		cmocka_unit_test(test_tolerated_answers),
-		cmocka_unit_test(test_bad_changes_are_skipped),
-		cmocka_unit_test(test_file_answer),
-		cmocka_unit_test(test_error_answer),
-		cmocka_unit_test(test_text_or_base64_by_size),
-		cmocka_unit_test(test_paths_are_encoded),
-		cmocka_unit_test(test_pace_holds_everybody),
-		cmocka_unit_test(test_pace_without_retry_after),
+	    cmocka_unit_test(test_documented_answer),
+	    cmocka_unit_test(test_output_keeps_every_byte),
+	    cmocka_unit_test(test_malformed_answers),
+	    cmocka_unit_test(test_tolerated_answers),
+	    cmocka_unit_test(test_bad_changes_are_skipped),
+	    cmocka_unit_test(test_file_answer),
+	    cmocka_unit_test(test_error_answer),
+	    cmocka_unit_test(test_text_or_base64_by_size),
+	    cmocka_unit_test(test_paths_are_encoded),
+	    cmocka_unit_test(test_pace_holds_everybody),
+	    cmocka_unit_test(test_pace_without_retry_after),
 	};
 
 	return cmocka_run_group_tests_name("api_parse", tests, NULL, NULL);

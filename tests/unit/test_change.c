@@ -10,16 +10,16 @@
 #include "change.h"
 
 #define BASE "https://api.gentility.ai"
-#define VM "/vm/550e8400-e29b-41d4-a716-446655440000/file"
+#define VM   "/vm/550e8400-e29b-41d4-a716-446655440000/file"
 
 static void
 check(const char *output, int exit_code, struct change *items, size_t count,
     const char *expected)
 {
-	struct change_list list = { count, items };
+	struct change_list list = {count, items};
 	size_t len;
-	char *text = change_format(output, strlen(output), exit_code, &list,
-	    BASE, &len);
+	char *text =
+	    change_format(output, strlen(output), exit_code, &list, BASE, &len);
 
 	assert_non_null(text);
 	assert_string_equal(text, expected);
@@ -31,17 +31,17 @@ static void
 test_documented_form(void **state)
 {
 	struct change items[] = {
-		{ CHANGE_CREATED, 12485, (char *)"/tmp/chart.png",
-		    (char *)"image/png", (char *)VM "/tmp/chart.png" },
-		{ CHANGE_DELETED, -1, (char *)"/tmp/old.txt", NULL, NULL },
+	    {CHANGE_CREATED, 12485, (char *)"/tmp/chart.png",
+		(char *)"image/png", (char *)VM "/tmp/chart.png"},
+	    {CHANGE_DELETED, -1, (char *)"/tmp/old.txt", NULL, NULL},
 	};
 
 	(void)state;
 	check("done\n", 0, items, 2,
 	    "done\n"
 	    "--- exit 0, 2 files changed\n"
-	    "created   12485  image/png   /tmp/chart.png   "
-	    BASE VM "/tmp/chart.png\n"
+	    "created   12485  image/png   /tmp/chart.png   " BASE VM
+	    "/tmp/chart.png\n"
 	    "deleted       -  -           /tmp/old.txt\n");
 }
 
@@ -57,7 +57,7 @@ test_output_ends_with_a_newline(void **state)
 static void
 test_output_is_verbatim(void **state)
 {
-	struct change_list list = { 0 };
+	struct change_list list = {0};
 	size_t len;
 	char *text = change_format("a\0b\xff", 4, 0, &list, BASE, &len);
 
@@ -72,11 +72,10 @@ static void
 test_columns_are_aligned(void **state)
 {
 	struct change items[] = {
-		{ CHANGE_MODIFIED, 5, (char *)"/a", (char *)"text/plain",
-		    (char *)VM "/a" },
-		{ CHANGE_CREATED, INT64_MAX, (char *)"/b b", (char *)"x/y",
-		    NULL },
-		{ CHANGE_CREATED, -1, (char *)"/c", NULL, (char *)"" },
+	    {CHANGE_MODIFIED, 5, (char *)"/a", (char *)"text/plain",
+		(char *)VM "/a"},
+	    {CHANGE_CREATED, INT64_MAX, (char *)"/b b", (char *)"x/y", NULL},
+	    {CHANGE_CREATED, -1, (char *)"/c", NULL, (char *)""},
 	};
 
 	(void)state;
@@ -91,7 +90,7 @@ static void
 test_one_is_also_files(void **state)
 {
 	struct change items[] = {
-		{ CHANGE_DELETED, 9, (char *)"/a", NULL, (char *)VM "/a" },
+	    {CHANGE_DELETED, 9, (char *)"/a", NULL, (char *)VM "/a"},
 	};
 
 	(void)state;
@@ -104,24 +103,24 @@ static void
 test_hostile_text_stays_on_its_line(void **state)
 {
 	struct change items[] = {
-		{ CHANGE_CREATED, 0, (char *)"/a\nb\\c\t\x7f\xc3\xa9",
-		    (char *)"x y\n", (char *)"vm/a b\n\xc3\xa9" },
-		{ CHANGE_CREATED, 0, (char *)"/x", (char *)"x",
-		    (char *)"https://other/x" },
+	    {CHANGE_CREATED, 0, (char *)"/a\nb\\c\t\x7f\xc3\xa9",
+		(char *)"x y\n", (char *)"vm/a b\n\xc3\xa9"},
+	    {CHANGE_CREATED, 0, (char *)"/x", (char *)"x",
+		(char *)"https://other/x"},
 	};
 
 	(void)state;
 	check("", 0, items, 2,
 	    "--- exit 0, 2 files changed\n"
-	    "created   0  x\\040y\\012   /a\\012b\\\\c\\011\\177\xc3\xa9   "
-	    BASE "/vm/a%20b%0A%C3%A9\n"
+	    "created   0  x\\040y\\012   /a\\012b\\\\c\\011\\177\xc3\xa9  "
+	    " " BASE "/vm/a%20b%0A%C3%A9\n"
 	    "created   0  x            /x   https://other/x\n");
 }
 
 static void
 test_free_is_complete(void **state)
 {
-	struct change_list list = { 1, calloc(1, sizeof *list.items) };
+	struct change_list list = {1, calloc(1, sizeof *list.items)};
 
 	(void)state;
 	assert_non_null(list.items);
@@ -138,13 +137,13 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_documented_form),
-		cmocka_unit_test(test_output_ends_with_a_newline),
-		cmocka_unit_test(test_output_is_verbatim),
-		cmocka_unit_test(test_columns_are_aligned),
-		cmocka_unit_test(test_one_is_also_files),
-		cmocka_unit_test(test_hostile_text_stays_on_its_line),
-		cmocka_unit_test(test_free_is_complete),
+	    cmocka_unit_test(test_documented_form),
+	    cmocka_unit_test(test_output_ends_with_a_newline),
+	    cmocka_unit_test(test_output_is_verbatim),
+	    cmocka_unit_test(test_columns_are_aligned),
+	    cmocka_unit_test(test_one_is_also_files),
+	    cmocka_unit_test(test_hostile_text_stays_on_its_line),
+	    cmocka_unit_test(test_free_is_complete),
 	};
 
 	return cmocka_run_group_tests_name("change", tests, NULL, NULL);

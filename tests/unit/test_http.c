@@ -12,17 +12,17 @@
 #include "test_http_server.h"
 
 #define KEY "rk_test_0123456789abcdef0123456789abcdef"
-#define VM "550e8400-e29b-41d4-a716-446655440000"
+#define VM  "550e8400-e29b-41d4-a716-446655440000"
 
 static struct http *
 open_client(const char *url, unsigned max_connections)
 {
 	struct http_config config = {
-		.base_url = url,
-		.key = KEY,
-		.agent = "test/1",
-		.max_connections = max_connections,
-		.connect_ms = 10000,
+	    .base_url = url,
+	    .key = KEY,
+	    .agent = "test/1",
+	    .max_connections = max_connections,
+	    .connect_ms = 10000,
 	};
 	struct http *http;
 
@@ -33,8 +33,10 @@ open_client(const char *url, unsigned max_connections)
 static struct http_request
 get(const char *target)
 {
-	return (struct http_request){ .method = "GET", .target = target,
-		.stall_ms = 20000, .max_body = 1 << 20 };
+	return (struct http_request){.method = "GET",
+	    .target = target,
+	    .stall_ms = 20000,
+	    .max_body = 1 << 20};
 }
 
 static struct http_request
@@ -67,8 +69,8 @@ job_run(void *arg)
 }
 
 static void
-job_start(struct job *job, struct http *http, const char *target,
-    enum http_lane lane)
+job_start(
+    struct job *job, struct http *http, const char *target, enum http_lane lane)
 {
 	job->http = http;
 	job->req = get(target);
@@ -109,8 +111,8 @@ test_whole_answer(void **state)
 	assert_int_equal(res.length, 5);
 	assert_int_equal(res.retry_after_s, 7);
 	assert_true(res.sent);
-	assert_non_null(strstr(s.heads[0],
-	    "\r\nAuthorization: Bearer " KEY "\r\n"));
+	assert_non_null(
+	    strstr(s.heads[0], "\r\nAuthorization: Bearer " KEY "\r\n"));
 	assert_non_null(strstr(s.heads[0], "\r\nUser-Agent: test/1\r\n"));
 	http_response_free(&res);
 
@@ -200,10 +202,12 @@ serve_cut(struct server *s, const struct server_request *r)
 {
 	(void)s;
 	if (server_is(r, "GET /length"))
-		server_text(r->fd, "HTTP/1.1 200 OK\r\n"
+		server_text(r->fd,
+		    "HTTP/1.1 200 OK\r\n"
 		    "Content-Length: 10\r\n\r\n12345");
 	else if (server_is(r, "GET /chunk"))
-		server_text(r->fd, "HTTP/1.1 200 OK\r\n"
+		server_text(r->fd,
+		    "HTTP/1.1 200 OK\r\n"
 		    "Transfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n");
 	else if (server_is(r, "GET /head"))
 		server_text(r->fd, "HTTP/1.1 200 OK\r\nContent-Le");
@@ -253,7 +257,8 @@ static bool
 serve_hang(struct server *s, const struct server_request *r)
 {
 	if (server_is(r, "GET /body"))
-		server_text(r->fd, "HTTP/1.1 200 OK\r\n"
+		server_text(r->fd,
+		    "HTTP/1.1 200 OK\r\n"
 		    "Content-Length: 10\r\n\r\n12345");
 	server_hold(s);
 	return false;
@@ -311,7 +316,8 @@ serve_big(struct server *s, const struct server_request *r)
 	(void)s;
 	memset(piece, 'x', sizeof piece);
 	if (server_is(r, "GET /length"))
-		server_text(r->fd, "HTTP/1.1 200 OK\r\n"
+		server_text(r->fd,
+		    "HTTP/1.1 200 OK\r\n"
 		    "Content-Length: 1000000000\r\n\r\n");
 	else
 		server_text(r->fd, "HTTP/1.0 200 OK\r\n\r\n");
@@ -339,13 +345,14 @@ test_huge_answers_are_cut_off(void **state)
 static unsigned char *
 gzip_zeros(size_t size, size_t *len)
 {
-	z_stream z = { 0 };
+	z_stream z = {0};
 	unsigned char *in = calloc(1, size), *out = malloc(size + 1024);
 
 	assert_non_null(in);
 	assert_non_null(out);
-	assert_int_equal(deflateInit2(&z, 9, Z_DEFLATED, 15 + 16, 8,
-	    Z_DEFAULT_STRATEGY), Z_OK);
+	assert_int_equal(
+	    deflateInit2(&z, 9, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY),
+	    Z_OK);
 	z.next_in = in;
 	z.avail_in = (uInt)size;
 	z.next_out = out;
@@ -361,10 +368,10 @@ static bool
 serve_gzip(struct server *s, const struct server_request *r)
 {
 	size_t len;
-	unsigned char *data = gzip_zeros(server_is(r, "GET /bomb") ?
-	    64 << 20 : 1000, &len);
-	bool ok = server_answer(r->fd, 200, "Content-Encoding: gzip\r\n", data,
-	    len);
+	unsigned char *data =
+	    gzip_zeros(server_is(r, "GET /bomb") ? 64 << 20 : 1000, &len);
+	bool ok =
+	    server_answer(r->fd, 200, "Content-Encoding: gzip\r\n", data, len);
 
 	(void)s;
 	free(data);
@@ -458,7 +465,7 @@ test_meta_passes_while_bulk_is_full(void **state)
 {
 	struct server s;
 	struct http *http;
-	struct job bulk[6] = { 0 }, exec = { 0 };
+	struct job bulk[6] = {0}, exec = {0};
 
 	(void)state;
 	server_start(&s, serve_lanes);
@@ -507,7 +514,7 @@ test_meta_does_not_starve_bulk(void **state)
 {
 	atomic_bool stop = false;
 	struct storm storms[6];
-	struct job bulk[3] = { 0 };
+	struct job bulk[3] = {0};
 	struct server s;
 	struct http *http;
 	void *late;
@@ -516,9 +523,10 @@ test_meta_does_not_starve_bulk(void **state)
 	server_start(&s, serve_hello);
 	http = open_client(s.url, 1);
 	for (int i = 0; i < 6; i++) {
-		storms[i] = (struct storm){ .http = http, .stop = &stop };
+		storms[i] = (struct storm){.http = http, .stop = &stop};
 		assert_int_equal(pthread_create(&storms[i].thread, NULL,
-		    storm_run, &storms[i]), 0);
+				     storm_run, &storms[i]),
+		    0);
 	}
 	server_wait_seen(&s, 10);
 	for (int i = 0; i < 3; i++)
@@ -539,7 +547,7 @@ test_shutdown_cancels(void **state)
 {
 	struct server s;
 	struct http *http;
-	struct job jobs[5] = { 0 };
+	struct job jobs[5] = {0};
 
 	(void)state;
 	server_start(&s, serve_hang);
@@ -565,8 +573,8 @@ struct pieces {
 };
 
 static int
-sink_pieces(void *arg, long status, uint64_t total, const void *data,
-    size_t len)
+sink_pieces(
+    void *arg, long status, uint64_t total, const void *data, size_t len)
 {
 	struct pieces *p = arg;
 
@@ -585,8 +593,8 @@ serve_range(struct server *s, const struct server_request *r)
 	if (server_is(r, "GET /none"))
 		return server_reply(r->fd, 404, "no such thing");
 	assert(server_has(r, "\r\nRange: bytes=100-104\r\n"));
-	return server_answer(r->fd, 206,
-	    "Content-Range: bytes 100-104/1000\r\n", "abcde", 5);
+	return server_answer(
+	    r->fd, 206, "Content-Range: bytes 100-104/1000\r\n", "abcde", 5);
 }
 
 static void
@@ -596,7 +604,7 @@ test_ranges_and_sinks(void **state)
 	struct http *http;
 	struct http_request req = get("/file");
 	struct http_response res;
-	struct pieces p = { .len = 0 };
+	struct pieces p = {.len = 0};
 
 	(void)state;
 	server_start(&s, serve_range);
@@ -616,12 +624,12 @@ test_ranges_and_sinks(void **state)
 	assert_memory_equal(p.data, "abcde", 5);
 	http_response_free(&res);
 
-	p = (struct pieces){ .result = -ESTALE };
+	p = (struct pieces){.result = -ESTALE};
 	assert_int_equal(http_perform(http, &req, &res), -ESTALE);
 	http_response_free(&res);
 
 	/* An error's body is no content. */
-	p = (struct pieces){ .len = 0 };
+	p = (struct pieces){.len = 0};
 	req.target = "/none";
 	assert_int_equal(http_perform(http, &req, &res), 0);
 	assert_int_equal(res.status, 404);
@@ -636,7 +644,8 @@ static bool
 serve_interim(struct server *s, const struct server_request *r)
 {
 	(void)s;
-	server_text(r->fd, "HTTP/1.1 102 Processing\r\n"
+	server_text(r->fd,
+	    "HTTP/1.1 102 Processing\r\n"
 	    "Content-Range: bytes 1-2/3\r\n\r\n");
 	return server_reply(r->fd, 200, "done");
 }
@@ -661,8 +670,8 @@ test_request_as_written(void **state)
 	assert_string_equal(res.body, "done");
 	assert_int_equal(res.range_total, UINT64_MAX);
 	http_response_free(&res);
-	assert_non_null(strstr(s.heads[0],
-	    "GET /prefix/p/file//a/../b/./c%2Fd%00 HTTP/1.1\r\n"));
+	assert_non_null(strstr(
+	    s.heads[0], "GET /prefix/p/file//a/../b/./c%2Fd%00 HTTP/1.1\r\n"));
 
 	big = malloc((3 << 20) + 1);
 	assert_non_null(big);
@@ -686,11 +695,12 @@ test_request_as_written(void **state)
 static void
 test_bad_configuration(void **state)
 {
-	static const char *const urls[] = { "", "ftp://host", "file:///etc",
-		"https://user:pw@host", "https://host/?q=1", "https://host/#f",
-		"not a url" };
-	struct http_config config = { .base_url = "http://127.0.0.1",
-		.key = "rk_test_\r\nX-Evil: 1", .max_connections = 1 };
+	static const char *const urls[] = {"", "ftp://host", "file:///etc",
+	    "https://user:pw@host", "https://host/?q=1", "https://host/#f",
+	    "not a url"};
+	struct http_config config = {.base_url = "http://127.0.0.1",
+	    .key = "rk_test_\r\nX-Evil: 1",
+	    .max_connections = 1};
 	struct http *http;
 
 	(void)state;
@@ -775,8 +785,8 @@ test_many_threads(void **state)
 	server_start(&s, serve_hello);
 	http = open_client(s.url, 4);
 	for (int i = 0; i < 8; i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, hammer,
-		    http), 0);
+		assert_int_equal(
+		    pthread_create(&threads[i], NULL, hammer, http), 0);
 	for (int i = 0; i < 8; i++)
 		pthread_join(threads[i], NULL);
 	assert_int_equal(server_seen(&s), 200);
@@ -789,23 +799,23 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_whole_answer),
-		cmocka_unit_test(test_once_is_never_sent_again),
-		cmocka_unit_test(test_without_once_libcurl_sends_again),
-		cmocka_unit_test(test_cut_answers),
-		cmocka_unit_test(test_silence_times_out),
-		cmocka_unit_test(test_nobody_listens),
-		cmocka_unit_test(test_huge_answers_are_cut_off),
-		cmocka_unit_test(test_compressed_answers),
-		cmocka_unit_test(test_redirects_are_not_followed),
-		cmocka_unit_test(test_meta_passes_while_bulk_is_full),
-		cmocka_unit_test(test_meta_does_not_starve_bulk),
-		cmocka_unit_test(test_shutdown_cancels),
-		cmocka_unit_test(test_ranges_and_sinks),
-		cmocka_unit_test(test_request_as_written),
-		cmocka_unit_test(test_bad_configuration),
-		cmocka_unit_test(test_log_keeps_secrets),
-		cmocka_unit_test(test_many_threads),
+	    cmocka_unit_test(test_whole_answer),
+	    cmocka_unit_test(test_once_is_never_sent_again),
+	    cmocka_unit_test(test_without_once_libcurl_sends_again),
+	    cmocka_unit_test(test_cut_answers),
+	    cmocka_unit_test(test_silence_times_out),
+	    cmocka_unit_test(test_nobody_listens),
+	    cmocka_unit_test(test_huge_answers_are_cut_off),
+	    cmocka_unit_test(test_compressed_answers),
+	    cmocka_unit_test(test_redirects_are_not_followed),
+	    cmocka_unit_test(test_meta_passes_while_bulk_is_full),
+	    cmocka_unit_test(test_meta_does_not_starve_bulk),
+	    cmocka_unit_test(test_shutdown_cancels),
+	    cmocka_unit_test(test_ranges_and_sinks),
+	    cmocka_unit_test(test_request_as_written),
+	    cmocka_unit_test(test_bad_configuration),
+	    cmocka_unit_test(test_log_keeps_secrets),
+	    cmocka_unit_test(test_many_threads),
 	};
 
 	return cmocka_run_group_tests_name("http", tests, NULL, NULL);

@@ -24,11 +24,11 @@
 #include <unistd.h>
 
 #define SERVER_CONNECTIONS 64
-#define SERVER_REQUESTS 256
-#define SERVER_DEADLINE_S 30
+#define SERVER_REQUESTS	   256
+#define SERVER_DEADLINE_S  30
 
 struct server_request {
-	unsigned number;     /* 0 for the server's first */
+	unsigned number; /* 0 for the server's first */
 	unsigned connection; /* 0 for the server's first */
 	int fd;
 	char *head; /* request line and headers; kept for the test */
@@ -47,12 +47,12 @@ struct server {
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	bool stopping;     /* guarded by lock */
+	bool stopping; /* guarded by lock */
 	unsigned accepted; /* guarded by lock */
-	unsigned seen;     /* guarded by lock; requests read so far */
-	unsigned held;     /* guarded by lock; handlers in server_hold() */
+	unsigned seen; /* guarded by lock; requests read so far */
+	unsigned held; /* guarded by lock; handlers in server_hold() */
 	unsigned released; /* guarded by lock */
-	char *heads[SERVER_REQUESTS];  /* guarded by lock */
+	char *heads[SERVER_REQUESTS]; /* guarded by lock */
 	char *bodies[SERVER_REQUESTS]; /* guarded by lock */
 	int step; /* for the handler; guarded by lock if it matters */
 	void *arg;
@@ -87,8 +87,8 @@ server_text(int fd, const char *text)
 
 /* A whole answer; headers: each with its CRLF, or "". */
 static inline bool
-server_answer(int fd, int status, const char *headers, const void *body,
-    size_t len)
+server_answer(
+    int fd, int status, const char *headers, const void *body, size_t len)
 {
 	char head[1024];
 
@@ -216,8 +216,8 @@ server_is(const struct server_request *r, const char *start)
 
 /* Read one request; false: the connection ended. */
 static inline bool
-server_read(struct server *s, int fd, unsigned connection,
-    struct server_request *r)
+server_read(
+    struct server *s, int fd, unsigned connection, struct server_request *r)
 {
 	size_t len = 0, size = 65536, want = SIZE_MAX, head = 0;
 	char *buf = malloc(size + 1), *p;
@@ -313,10 +313,10 @@ server_accept(void *arg)
 		assert(s->accepted < SERVER_CONNECTIONS);
 		t = malloc(sizeof *t);
 		assert(t != NULL);
-		*t = (struct server_thread){ s, s->accepted };
+		*t = (struct server_thread){s, s->accepted};
 		s->fds[s->accepted] = fd;
 		if (pthread_create(&s->threads[s->accepted], NULL,
-		    server_connection, t) != 0)
+			server_connection, t) != 0)
 			abort();
 		s->accepted++;
 		pthread_mutex_unlock(&s->lock);
@@ -328,14 +328,13 @@ server_accept(void *arg)
 static inline int
 server_listen(unsigned *port)
 {
-	struct sockaddr_in sin = { .sin_family = AF_INET,
-		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in sin = {
+	    .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t len = sizeof sin;
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	if (fd == -1 || bind(fd, (void *)&sin, sizeof sin) != 0 ||
-	    listen(fd, 64) != 0 ||
-	    getsockname(fd, (void *)&sin, &len) != 0)
+	    listen(fd, 64) != 0 || getsockname(fd, (void *)&sin, &len) != 0)
 		abort();
 	*port = ntohs(sin.sin_port);
 	return fd;

@@ -12,24 +12,24 @@
 static struct retry_case
 status_case(long status)
 {
-	return (struct retry_case){ .status = status, .sent = true,
-		.attempt = 1, .limit_ms = 60000 };
+	return (struct retry_case){
+	    .status = status, .sent = true, .attempt = 1, .limit_ms = 60000};
 }
 
 static struct retry_case
 error_case(int error)
 {
-	return (struct retry_case){ .error = error, .attempt = 1,
-		.limit_ms = 60000 };
+	return (struct retry_case){
+	    .error = error, .attempt = 1, .limit_ms = 60000};
 }
 
 static void
 test_what_may_pass_is_repeated(void **state)
 {
-	static const long statuses[] = { 408, 425, 429, 500, 502, 503, 504,
-		520, 529 };
-	static const int errors[] = { -ETIMEDOUT, -ECONNREFUSED, -EHOSTUNREACH,
-		-ECONNRESET, -EPROTO };
+	static const long statuses[] = {
+	    408, 425, 429, 500, 502, 503, 504, 520, 529};
+	static const int errors[] = {
+	    -ETIMEDOUT, -ECONNREFUSED, -EHOSTUNREACH, -ECONNRESET, -EPROTO};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof statuses / sizeof statuses[0]; i++) {
@@ -56,33 +56,33 @@ test_what_may_pass_is_repeated(void **state)
 static void
 test_what_can_not_pass_is_not(void **state)
 {
-	static const long statuses[] = { 301, 302, 400, 401, 403, 404, 409, 413,
-		416, 501, 505 };
-	static const int errors[] = { -EKEYREJECTED, -EFBIG, -ENOMEM,
-		-ECANCELED, -EINVAL, -EAGAIN };
+	static const long statuses[] = {
+	    301, 302, 400, 401, 403, 404, 409, 413, 416, 501, 505};
+	static const int errors[] = {
+	    -EKEYREJECTED, -EFBIG, -ENOMEM, -ECANCELED, -EINVAL, -EAGAIN};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof statuses / sizeof statuses[0]; i++) {
 		struct retry_case c = status_case(statuses[i]);
 
 		assert_int_equal(retry_delay_ms(&c), -1);
-		assert_int_equal(retry_errno(&c), statuses[i] == 401 ||
-		    statuses[i] == 403 ? -EACCES : -EIO);
+		assert_int_equal(retry_errno(&c),
+		    statuses[i] == 401 || statuses[i] == 403 ? -EACCES : -EIO);
 	}
 	for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++) {
 		struct retry_case c = error_case(errors[i]);
 
 		assert_int_equal(retry_delay_ms(&c), -1);
-		assert_int_equal(retry_errno(&c), errors[i] == -EKEYREJECTED ?
-		    -EIO : errors[i]);
+		assert_int_equal(retry_errno(&c),
+		    errors[i] == -EKEYREJECTED ? -EIO : errors[i]);
 	}
 }
 
 static void
 test_user_command_only_if_nothing_was_sent(void **state)
 {
-	static const int errors[] = { -ETIMEDOUT, -ECONNREFUSED, -EHOSTUNREACH,
-		-ECONNRESET };
+	static const int errors[] = {
+	    -ETIMEDOUT, -ECONNREFUSED, -EHOSTUNREACH, -ECONNRESET};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++) {
@@ -112,8 +112,8 @@ test_user_command_only_if_nothing_was_sent(void **state)
 static void
 test_fate_of_a_user_command(void **state)
 {
-	static const long not_run[] = { 400, 404, 409, 413, 429, 503 };
-	static const long unknown[] = { 200, 302, 408, 500, 502, 504 };
+	static const long not_run[] = {400, 404, 409, 413, 429, 503};
+	static const long unknown[] = {200, 302, 408, 500, 502, 504};
 	struct retry_case c;
 
 	(void)state;
@@ -147,8 +147,8 @@ test_fate_of_a_user_command(void **state)
 static void
 test_delays_grow_with_jitter(void **state)
 {
-	static const int most[] = { 200, 200, 400, 800, 1600, 3200, 6400, 8000,
-		8000, 8000 };
+	static const int most[] = {
+	    200, 200, 400, 800, 1600, 3200, 6400, 8000, 8000, 8000};
 	struct retry_case c = error_case(-ECONNRESET);
 
 	(void)state;
@@ -208,13 +208,13 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_what_may_pass_is_repeated),
-		cmocka_unit_test(test_what_can_not_pass_is_not),
-		cmocka_unit_test(test_user_command_only_if_nothing_was_sent),
-		cmocka_unit_test(test_fate_of_a_user_command),
-		cmocka_unit_test(test_delays_grow_with_jitter),
-		cmocka_unit_test(test_retry_after_is_obeyed),
-		cmocka_unit_test(test_nothing_begins_after_the_limit),
+	    cmocka_unit_test(test_what_may_pass_is_repeated),
+	    cmocka_unit_test(test_what_can_not_pass_is_not),
+	    cmocka_unit_test(test_user_command_only_if_nothing_was_sent),
+	    cmocka_unit_test(test_fate_of_a_user_command),
+	    cmocka_unit_test(test_delays_grow_with_jitter),
+	    cmocka_unit_test(test_retry_after_is_obeyed),
+	    cmocka_unit_test(test_nothing_begins_after_the_limit),
 	};
 
 	return cmocka_run_group_tests_name("retry", tests, NULL, NULL);
