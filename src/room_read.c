@@ -92,6 +92,8 @@ room_read(struct room *r, struct wait *wait, const char *path,
 
 	(void)wait; /* callers wait for the job that runs this */
 	*got = 0;
+	if (*path == '\0')
+		return -ENOENT; /* it has lost its name */
 	if (offset >= attr->size)
 		return 0;
 	if (len > attr->size - offset)

@@ -152,8 +152,8 @@ def test_concurrent_readers_of_one_file_share_one_get(any_room):
 def test_concurrent_listings_of_one_directory_share_one_command(any_room):
     """A11"""
     fill(any_room)
-    with Mount(any_room, "cache_timeout=0.5", path="/workspace") as m:
-        any_room.run("sleep 0.6")  # what the mount brought along is stale
+    with Mount(any_room, "cache_timeout=3", path="/workspace") as m:
+        any_room.run("sleep 3.1")  # what the mount brought along is stale
         m.forget()
         any_room.control(latency_ms=200)
         calls = [Call(os.listdir, m("big")) for _ in range(8)]
