@@ -305,6 +305,16 @@ fail:
 	fuse_reply_err(req, -error);
 }
 
+/* So long are the numbers of df(1) good enough (ms). */
+#define STATFS_TRUST 60000
+
+bool
+fs_statfs_known(struct fs *fs, uint64_t dev)
+{
+	return fs->statfs.at != 0 && fs->statfs.dev == dev &&
+	    fs->statfs.at + STATFS_TRUST > room_now();
+}
+
 /*
  * Numbers that change all the time need not be asked for each time; and with
  * a dead server, old ones keep df(1) from hanging.
@@ -312,7 +322,6 @@ fail:
 static int
 statfs_get(struct fs *fs, struct wait *w, fuse_ino_t ino, struct room_fs *out)
 {
-	uint64_t now = room_now(), trust = fs->options->cache_timeout_ms;
 	uint64_t dev = fs->root_dev;
 	struct node *n;
 	char *path = NULL;
@@ -326,7 +335,7 @@ statfs_get(struct fs *fs, struct wait *w, fuse_ino_t ino, struct room_fs *out)
 	}
 	known = fs->statfs.at != 0 && fs->statfs.dev == dev;
 	*out = fs->statfs.fs;
-	if (known && fs->statfs.at + trust > now) {
+	if (fs_statfs_known(fs, dev)) {
 		tree_unlock(fs->tree);
 		free(path);
 		return 0;
@@ -336,16 +345,12 @@ statfs_get(struct fs *fs, struct wait *w, fuse_ino_t ino, struct room_fs *out)
 		return -ENOMEM;
 	error = room_statfs(fs->room, w, path, out);
 	free(path);
-	tree_lock(fs->tree);
-	if (error == 0) {
-		fs->statfs.dev = dev;
-		fs->statfs.at = now;
-		fs->statfs.fs = *out;
-	} else if (known && error != -EINTR) {
+	if (error != 0 && known && error != -EINTR) {
+		tree_lock(fs->tree);
 		*out = fs->statfs.fs;
+		tree_unlock(fs->tree);
 		error = 0;
 	}
-	tree_unlock(fs->tree);
 	return error;
 }
 

@@ -115,6 +115,8 @@ void fs_forget_new(
 void fs_send_all(struct fs *);
 /* Put a file's unsent bytes where the user finds them, and say where. */
 void fs_recover(struct fs *, uint64_t id, int error);
+/* What unsent files of this room are labelled with. */
+void fs_room_label(struct fs *, char *out, size_t size);
 /* Note beside the work file what it is, for the case that we are killed.
  * Tree locked. */
 void fs_note_work(struct fs *, struct node *);
@@ -144,6 +146,9 @@ void fs_remove_hidden(struct fs *, char *path);
 /* What programs still have open when the mount ends by force. */
 void fs_free_files(struct fs *);
 void fs_free_dirs(struct fs *);
+
+/* Are there numbers of this file system in memory?  Tree locked. */
+bool fs_statfs_known(struct fs *, uint64_t dev);
 
 /* Check everything that is in use anew, and tell the kernel. */
 void fs_check_all(struct fs *);

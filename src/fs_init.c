@@ -102,6 +102,35 @@ hook_more(void *arg, char **paths, size_t max)
 	    now > FS_IN_USE_MS ? now - FS_IN_USE_MS : 1, 0, paths, max);
 }
 
+static bool
+hook_want_statfs(void *arg, const char *path)
+{
+	struct fs *fs = arg;
+	struct node *n;
+	bool want;
+
+	tree_lock(fs->tree);
+	n = tree_find(fs->tree, path);
+	want = n != NULL && !fs_statfs_known(fs, n->attr.dev);
+	tree_unlock(fs->tree);
+	return want;
+}
+
+static void
+hook_adopt_statfs(void *arg, const char *path, const struct room_fs *now)
+{
+	struct fs *fs = arg;
+	struct node *n;
+
+	tree_lock(fs->tree);
+	if ((n = tree_find(fs->tree, path)) != NULL) {
+		fs->statfs.dev = n->attr.dev;
+		fs->statfs.at = room_now();
+		fs->statfs.fs = *now;
+	}
+	tree_unlock(fs->tree);
+}
+
 static void
 hook_replaced(void *arg)
 {
@@ -264,6 +293,7 @@ fs_mount(struct fs **out, const struct options *options, struct room *room,
 	struct room_hooks hooks;
 	struct rlimit files;
 	struct fs *fs;
+	char label[512];
 	int error;
 
 	if ((fs = calloc(1, sizeof *fs)) == NULL)
@@ -274,6 +304,7 @@ fs_mount(struct fs **out, const struct options *options, struct room *room,
 	TAILQ_INIT(&fs->files);
 	TAILQ_INIT(&fs->dirs);
 	TAILQ_INIT(&fs->bulk.jobs);
+	fs_room_label(fs, label, sizeof label);
 	snprintf(detail, 512, "cannot start");
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
 		files.rlim_cur = files.rlim_max;
@@ -283,7 +314,7 @@ fs_mount(struct fs **out, const struct options *options, struct room *room,
 	    (error = tree_open(
 		 &fs->tree, room_root(room), options->cache_timeout_ms)) != 0 ||
 	    (error = store_open(&fs->store, room, options->cache_dir,
-		 options->cache_size)) != 0 ||
+		 options->cache_size, label)) != 0 ||
 	    (error = pool_open(&fs->pool)) != 0 ||
 	    (error = control_open(&fs->control, room, after_run, fs)) != 0)
 		goto fail;
@@ -300,7 +331,8 @@ fs_mount(struct fs **out, const struct options *options, struct room *room,
 	if ((error = notify_open(&fs->notify, fs->session)) != 0)
 		goto fail;
 	hooks = (struct room_hooks){fs, hook_epoch, hook_adopt_listing,
-	    hook_adopt_stat, hook_more, hook_replaced};
+	    hook_adopt_stat, hook_more, hook_want_statfs, hook_adopt_statfs,
+	    hook_replaced};
 	room_set_hooks(room, &hooks);
 	fs->root_dev = tree_root(fs->tree)->attr.dev;
 	/* From here on there may be notices: not before it is mounted. */

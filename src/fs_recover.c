@@ -11,8 +11,8 @@
 
 #define RECOVER_STEP ((size_t)1024 * 1024)
 
-static void
-room_label(struct fs *fs, char *out, size_t size)
+void
+fs_room_label(struct fs *fs, char *out, size_t size)
 {
 	snprintf(out, size, "%s_%s", fs->options->profile, fs->options->room);
 }
@@ -26,7 +26,7 @@ fs_note_work(struct fs *fs, struct node *n)
 	    *content_name(n->content) != '\0' ||
 	    (path = tree_path(fs->tree, n, NULL)) == NULL)
 		return;
-	room_label(fs, label, sizeof label);
+	fs_room_label(fs, label, sizeof label);
 	recover_note(content_work_path(n->content), label, path);
 	content_set_name(n->content, path);
 	free(path);
@@ -72,7 +72,7 @@ fs_recover(struct fs *fs, uint64_t id, int error)
 		path = strdup(content_name(c));
 	node_hold(n);
 	tree_unlock(fs->tree);
-	room_label(fs, label, sizeof label);
+	fs_room_label(fs, label, sizeof label);
 	fd = path == NULL ? -ENOMEM
 			  : recover_open(fs->options->cache_dir, label, path,
 				where, sizeof where);

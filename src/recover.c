@@ -89,8 +89,9 @@ recover_forget(const char *work_path)
 		unlink(name);
 }
 
-void
-recover_work(const char *cache_dir, const char *run_dir, const char *name)
+bool
+recover_work(const char *cache_dir, const char *run_dir, const char *name,
+    const char *room)
 {
 	char from[4096], note[4200], text[8192] = "", where[8192];
 	const char *path = name;
@@ -109,16 +110,19 @@ recover_work(const char *cache_dir, const char *run_dir, const char *name)
 		*line = '\0';
 		path = line + 1;
 	}
+	if (*text != '\0' && strcmp(text, room) != 0)
+		return false;
 	if (recover_place(cache_dir, *text != '\0' ? text : "unknown", path,
 		where, sizeof where) != 0 ||
 	    rename(from, where) == -1) {
 		log_error("unsaved changes of a mount that was killed are in "
 			  "%s: %s",
 		    from, strerror(errno));
-		return;
+		return true;
 	}
 	unlink(note);
 	log_error("a mount of %s was killed before %s was saved: what was "
 		  "written is in %s (what was not, is zeros there)",
 	    *text != '\0' ? text : "a room", path, where);
+	return true;
 }

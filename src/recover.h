@@ -1,6 +1,7 @@
 #ifndef RECOVER_H
 #define RECOVER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,8 +21,10 @@ int recover_open(const char *cache_dir, const char *room, const char *path,
 /*
  * Move a work file that a killed mount left (and the note beside it, "NAME
  * .note", that says what it is) into the recovery folder, and log where.
+ * False: it is another room's, whose next mount is to be told.
  */
-void recover_work(const char *cache_dir, const char *run_dir, const char *name);
+bool recover_work(const char *cache_dir, const char *run_dir, const char *name,
+    const char *room);
 
 /* Write the note for a work file: of which room and path it is. */
 void recover_note(const char *work_path, const char *room, const char *path);

@@ -26,6 +26,11 @@
  */
 struct room;
 
+struct room_fs {
+	uint64_t bsize, frsize, blocks, bfree, bavail, files, ffree;
+	uint32_t namemax;
+};
+
 struct room_hooks {
 	void *arg;
 	/*
@@ -46,6 +51,11 @@ struct room_hooks {
 	 * room frees them); returns how many.
 	 */
 	size_t (*more)(void *arg, char **paths, size_t max);
+	/* Is it worth asking for the file system's numbers along with this
+	 * directory's listing?  Then here they are. */
+	bool (*want_statfs)(void *arg, const char *path);
+	void (*adopt_statfs)(
+	    void *arg, const char *path, const struct room_fs *);
 	/* The VM is another one now: nothing known is true any more. */
 	void (*replaced)(void *arg);
 };
@@ -99,10 +109,6 @@ int room_stat(struct room *, struct wait *, const char *path);
  * and adopt the answers; the first error of the transport is returned. */
 int room_revalidate(struct room *, struct wait *, char *const *paths, size_t n);
 
-struct room_fs {
-	uint64_t bsize, frsize, blocks, bfree, bavail, files, ffree;
-	uint32_t namemax;
-};
 int room_statfs(
     struct room *, struct wait *, const char *path, struct room_fs *);
 

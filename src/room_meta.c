@@ -93,6 +93,13 @@ batch_add_more(struct batch *b)
 	size_t i, n;
 	bool full = false;
 
+	for (i = 0; i < b->count; i++)
+		if (b->items[i].script.op == SCRIPT_LIST &&
+		    r->hooks.want_statfs(
+			r->hooks.arg, b->items[i].script.path)) {
+			batch_add(b, SCRIPT_STATFS, b->items[i].script.path, 0);
+			break;
+		}
 	if (r->hooks.more == NULL)
 		return;
 	n = r->hooks.more(r->hooks.arg, paths, BATCH_ITEMS - b->count);
@@ -127,6 +134,8 @@ batch_adopt(struct batch *b, struct batch_item *item, struct reply *reply)
 		item->fs = (struct room_fs){reply->fs[0], reply->fs[1],
 		    reply->fs[2], reply->fs[3], reply->fs[4], reply->fs[5],
 		    reply->fs[6], reply->namemax};
+		if (reply->error == 0)
+			h->adopt_statfs(h->arg, item->script.path, &item->fs);
 		break;
 	default:
 		break;

@@ -57,10 +57,11 @@ make_dirs(const char *path)
 }
 
 static void
-remove_run(const char *cache_dir, int at, const char *name)
+remove_run(const char *cache_dir, int at, const char *name, const char *label)
 {
 	struct dirent *e;
 	int fd;
+	bool others = false;
 	DIR *dir;
 
 	if ((fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) == -1)
@@ -72,7 +73,12 @@ remove_run(const char *cache_dir, int at, const char *name)
 	while ((e = readdir(dir)) != NULL)
 		if (strncmp(e->d_name, "work-", 5) == 0 &&
 		    strchr(e->d_name, '.') == NULL)
-			recover_work(cache_dir, name, e->d_name);
+			others |=
+			    !recover_work(cache_dir, name, e->d_name, label);
+	if (others) {
+		closedir(dir);
+		return;
+	}
 	rewinddir(dir);
 	while ((e = readdir(dir)) != NULL)
 		if (e->d_name[0] != '.' && strncmp(e->d_name, "work-", 5) != 0)
@@ -83,7 +89,7 @@ remove_run(const char *cache_dir, int at, const char *name)
 
 /* Remove what mounts that ended badly left: nobody holds their locks. */
 static void
-sweep_runs(const char *cache_dir, int at)
+sweep_runs(const char *cache_dir, int at, const char *label)
 {
 	struct dirent *e;
 	char path[512];
@@ -103,15 +109,15 @@ sweep_runs(const char *cache_dir, int at)
 		if ((fd = openat(at, path, O_RDWR | O_CLOEXEC)) == -1)
 			continue;
 		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
-			remove_run(cache_dir, at, e->d_name);
+			remove_run(cache_dir, at, e->d_name, label);
 		close(fd);
 	}
 	closedir(dir);
 }
 
 int
-store_open(
-    struct store **out, struct room *room, const char *dir, uint64_t limit)
+store_open(struct store **out, struct room *room, const char *dir,
+    uint64_t limit, const char *label)
 {
 	struct store *s;
 	struct rlimit files;
@@ -143,7 +149,7 @@ store_open(
 		error = -EPERM; /* somebody could put files under our feet */
 		goto uncached;
 	}
-	sweep_runs(dir, at);
+	sweep_runs(dir, at, label);
 	if (asprintf(&s->dir, "%s/run-XXXXXX", dir) == -1) {
 		s->dir = NULL;
 		error = -ENOMEM;

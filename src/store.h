@@ -22,7 +22,9 @@ struct store;
 struct blob;
 
 /* dir is made when missing (0700).  0 or -errno. */
-int store_open(struct store **, struct room *, const char *dir, uint64_t limit);
+/* label: the room's, of its unsent files (recover.h). */
+int store_open(struct store **, struct room *, const char *dir, uint64_t limit,
+    const char *label);
 void store_close(struct store *);
 void store_interrupt(struct store *); /* as room_interrupt() */
 /* Drop what nobody uses: the VM is a new one. */

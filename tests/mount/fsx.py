@@ -245,7 +245,7 @@ class Fsx:
 
     def copy_range(self):
         """Between parts of the same file that do not overlap."""
-        if self.append or len(self.model) < 2000:
+        if self.append or not 2000 < len(self.model) <= self.largest:
             return
         half = len(self.model) // 2
         size = self.random.randrange(1, half)

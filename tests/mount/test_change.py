@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from helpers_write import (
+from helpers_write import (  # noqa: F401 (any_room, both_*: fixtures)
     CREAT, RENAME_EXCHANGE, RENAME_NOREPLACE, SAVE, UTIME_NOW, UTIME_OMIT, W,
     any_room, assert_same_tree, both_m, both_rooms, host, image, no_leftovers,
     noise, outcome, quick_if, renameat2, room_bytes, save, stamp, utimensat,

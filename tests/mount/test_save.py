@@ -6,11 +6,11 @@ import stat
 
 import pytest
 
-from helpers_write import (
+from helpers_write import (  # noqa: F401 (any_room, both_*: fixtures)
     CREAT, SAVE, W, any_room, both_m, both_rooms, host, no_leftovers, noise,
     quick_if, room_bytes, save, stamp, text, write_all,
 )
-from mountlib import Mount, Result, do, put, run, sh, wait_until
+from mountlib import Mount, Result, do, put, run, sh
 
 SCRIPT = b"#!/bin/sh\necho version 1\n"
 NEXT = b"#!/bin/sh\necho version 2\n"

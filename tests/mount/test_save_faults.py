@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from helpers_write import (
+from helpers_write import (  # noqa: F401 (any_room, both_*: fixtures)
     CREAT, SAVE, TinyRoom, W, any_room, both_m, both_rooms, from_nth, host,
     no_leftovers, noise, outcome, quick_if, room_bytes, save, stamp, text,
     write_all,

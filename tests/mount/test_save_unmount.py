@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from helpers_write import (
+from helpers_write import (  # noqa: F401 (any_room, both_*: fixtures)
     CREAT, EndedMount, SAVE, W, any_room, at, both_m, both_rooms, host, noise,
     outcome, quick_if, room_bytes, save, text, write_all,
 )

@@ -8,11 +8,11 @@ import stat
 
 import pytest
 
-from helpers_write import (
+from helpers_write import (  # noqa: F401 (any_room, both_*: fixtures)
     W, any_room, assert_same_tree, both_m, both_rooms, differences, host,
     image, no_leftovers, noise, quick_if, room_bytes, text,
 )
-from mountlib import Call, MIB, Mount, Result, do, put, read_file, run, sh
+from mountlib import Call, Mount, Result, do, put, read_file, sh
 
 LONG = 120
 

@@ -8,7 +8,7 @@ import stat
 
 import pytest
 
-from helpers_write import (
+from helpers_write import (  # noqa: F401 (any_room, both_*: fixtures)
     CREAT, W, any_room, at, both_m, both_rooms, fallocate, host, no_leftovers,
     noise, outcome, quick_if, room_bytes, save, stamp, text, write_all,
 )

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from helpers_write import (
+from helpers_write import (  # noqa: F401 (any_room, both_*: fixtures)
     CREAT, W, any_room, at, both_m, both_rooms, host, noise, room_bytes, save,
     text,
 )

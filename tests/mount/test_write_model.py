@@ -10,11 +10,11 @@ import random
 import pytest
 
 import fsx
-from helpers_write import (
+from helpers_write import (  # noqa: F401 (any_room, both_*: fixtures)
     W, any_room, both_m, both_rooms, differences, host, image, no_leftovers,
     save,
 )
-from mountlib import Call, DEADLINE, Mount, do, read_file
+from mountlib import Call, Mount, do, read_file
 
 OPS = int(os.environ.get("GENTILITYFS_FSX_OPS") or 0)
 TREE_OPS = int(os.environ.get("GENTILITYFS_TREE_OPS") or 0)
@@ -191,15 +191,15 @@ def test_tree(both_m):
     run_tree(both_m, SEED, TREE_OPS or 400, 3600 if TREE_OPS else 120)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.slow
 def test_tree_longer(any_m, seed):
     run_tree(any_m, SEED + seed, TREE_OPS or 1200, 3600 if TREE_OPS else 140)
 
 
 def test_tree_strict(room):
     with Mount(room, "cache_timeout=0") as m:
-        run_tree(m, SEED + 10, TREE_OPS or 200, 3600 if TREE_OPS else 120)
+        run_tree(m, SEED + 10, TREE_OPS or 100, 3600 if TREE_OPS else 120)
 
 
 def test_tree_on_a_flaky_service(room):
