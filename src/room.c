@@ -451,6 +451,7 @@ room_open(struct room **out, const struct room_config *config, char detail[512])
 	if ((r = calloc(1, sizeof *r)) == NULL)
 		return -ENOMEM;
 	pthread_mutex_init(&r->lock, NULL);
+	TAILQ_INIT(&r->out);
 	r->config = *config;
 	r->config.key = NULL;
 	r->config.profile = copy(config->profile);

@@ -27,6 +27,7 @@ struct room {
 	struct probe_list *probes; /* the newest first; kept until the end */
 	uint64_t output_limit; /* the room cuts longer outputs; 0: unknown */
 	bool raw_failed; /* said so once */
+	TAILQ_HEAD(, batch) out; /* sent; what they ask for is fixed */
 	struct batch *next; /* gathers what is asked while one is out */
 	char forget[16][17]; /* tokens of answered changes: their evidence in */
 	size_t nforget; /* the VM goes with a later change */

@@ -22,6 +22,7 @@ struct batch_item {
 
 struct batch {
 	struct job job;
+	TAILQ_ENTRY(batch) link; /* in room->out */
 	struct room *room;
 	struct batch_item items[BATCH_ITEMS];
 	size_t count, size; /* bytes of command */
@@ -227,8 +228,12 @@ batch_run(struct job *job)
 	struct room *r = b->room;
 	int tries = 0;
 
-	if (b->counted)
+	if (b->counted) {
 		batch_add_more(b);
+		pthread_mutex_lock(&r->lock);
+		TAILQ_INSERT_TAIL(&r->out, b, link);
+		pthread_mutex_unlock(&r->lock);
+	}
 	do
 		/* Of another VM than it was asked of: ask this one. */
 		b->error = batch_send(b);
@@ -236,9 +241,41 @@ batch_run(struct job *job)
 	if (!b->counted)
 		return;
 	pthread_mutex_lock(&r->lock);
+	TAILQ_REMOVE(&r->out, b, link);
 	r->under_way--;
 	room_dispatch(r);
 	pthread_mutex_unlock(&r->lock);
+}
+
+/* Is just this being asked already?  Then its index there; lock held. */
+static struct batch *
+batch_find(struct room *r, enum script_op op, const char *path, int *index)
+{
+	struct batch *b;
+	size_t i;
+
+	TAILQ_FOREACH (b, &r->out, link)
+		for (i = 0; i < b->count; i++)
+			if (b->items[i].script.op == op &&
+			    strcmp(b->items[i].script.path, path) == 0) {
+				*index = i;
+				return b;
+			}
+	return NULL;
+}
+
+/* The outcome of item i, once the batch is done. */
+static int
+batch_wait(struct batch *b, int i, struct wait *wait, struct room_fs *fs)
+{
+	int error;
+
+	if ((error = job_wait(&b->job, wait)) == 0 && (error = b->error) == 0) {
+		error = b->items[i].error;
+		if (error == 0 && fs != NULL)
+			*fs = b->items[i].fs;
+	}
+	return error;
 }
 
 static int
@@ -253,6 +290,12 @@ room_ask(struct room *r, struct wait *wait, enum script_op op, const char *path,
 		if (r->closing) {
 			pthread_mutex_unlock(&r->lock);
 			return -ECANCELED;
+		}
+		/* Who needs it newer than that will find out, and ask again. */
+		if ((b = batch_find(r, op, path, &i)) != NULL) {
+			job_hold(&b->job);
+			error = 0;
+			goto wait;
 		}
 		if (r->next == NULL && (r->next = batch_new(r)) == NULL) {
 			pthread_mutex_unlock(&r->lock);
@@ -280,13 +323,10 @@ room_ask(struct room *r, struct wait *wait, enum script_op op, const char *path,
 		batch_add(b, SCRIPT_LIST, also, also_bound);
 	job_hold(&b->job);
 	error = room_dispatch(r);
+wait:
 	pthread_mutex_unlock(&r->lock);
-	if (error == 0 && (error = job_wait(&b->job, wait)) == 0 &&
-	    (error = b->error) == 0) {
-		error = b->items[i].error;
-		if (error == 0 && fs != NULL)
-			*fs = b->items[i].fs;
-	}
+	if (error == 0)
+		error = batch_wait(b, i, wait, fs);
 	job_put(&b->job);
 	return error;
 }

@@ -45,7 +45,7 @@ Rs() {
 }
 # Is the result there?  Size, sum, ranges.
 Rr() {
-	[ "$(wc -c <"$p")" -eq "$1" ] || return
+	[ "$(stat -L -c %s "$p")" -eq "$1" ] || return
 	S=$2
 	shift 2
 	[ "$(Rs "$@")" = "$S" ]
@@ -78,7 +78,7 @@ Rp() {
 		# From here on a repeat goes on where this one stopped.
 		N "$G" begun
 		Rw "$@"
-		[ "$e" != OK ] || [ "$(wc -c <"$p")" -eq "$M" ] ||
+		[ "$e" != OK ] || [ "$(stat -L -c %s "$p")" -eq "$M" ] ||
 		    Tr "$p" "$M"
 		[ "$e" != OK ] || Rr "$M" "$S" "$@" || e=EIO
 	fi
@@ -116,7 +116,7 @@ Ap() {
 	Wf "$1" || return
 	j "$1" "$3"
 	g=$g.$$
-	y=$(wc -c <"$1")
+	y=$(stat -L -c %s "$1")
 	[ -d "$t" ] || mkdir "$t"
 	# The offset as evidence, made by one run only; "done" follows.
 	if [ -O "$t" ] && [ ! -L "$t" ] &&
@@ -131,7 +131,7 @@ Ap() {
 			# The other run may be at it.
 			sleep 0.3 || sleep 1
 		done
-		y=$(wc -c <"$1")
+		y=$(stat -L -c %s "$1")
 	fi
 	if ! Y "$6" "$7" "$4" "$5"; then
 		rm -f "$t/$3"

@@ -46,7 +46,7 @@ Q() {
 }
 # Has file $3 length $1 and sum $2?
 V() {
-	[ -f "$3" ] && [ "$(wc -c <"$3")" -eq "$1" ] && [ "$(H <"$3")" = "$2" ]
+	[ -f "$3" ] && [ "$(stat -L -c %s "$3")" -eq "$1" ] && [ "$(H <"$3")" = "$2" ]
 }
 # Can the target be opened for writing?  Sets e when not.
 W() {
@@ -71,7 +71,7 @@ Y() {
 # The staged file's bytes into the existing target.
 Ip() {
 	W "$1" || return
-	O $(($(wc -c <"$g") - $(stat -c %b "$1") * 512)) || {
+	O $(($(stat -L -c %s "$g") - $(stat -c %b "$1") * 512)) || {
 		e=ENOSPC
 		return
 	}
@@ -111,7 +111,7 @@ Iq() {
 	chmod "$3" "$1" && cat "$g" >"$1" && Q "$g" "$1" && return
 	rm -f "$1"
 	e=ENOSPC
-	! O "$(wc -c <"$g")" || e=EIO
+	! O "$(stat -L -c %s "$g")" || e=EIO
 }
 # Put the staged file in place: path, how, mode, token.
 In() {

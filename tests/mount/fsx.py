@@ -64,7 +64,7 @@ class Fsx:
 
     def span(self, within=None):
         """An offset and a length, of all magnitudes."""
-        top = self.largest if within is None else within
+        top = max(0, self.largest if within is None else within)
         if self.random.random() < 0.2:
             offset = self.random.choice(
                 [0, 4095, 4096, 65535, 65536, 131072, max(0, top - 1)])
@@ -248,7 +248,7 @@ class Fsx:
         if self.append or not 2000 < len(self.model) <= self.largest:
             return
         half = len(self.model) // 2
-        size = self.random.randrange(1, half)
+        size = self.random.randrange(1, max(half, 2))
         source = self.random.randrange(half - size + 1)
         target = half + self.random.randrange(self.largest - half + 1)
         size = min(size, self.largest - target)

@@ -765,3 +765,33 @@ def test_a_mount_with_ro_refuses_every_change(any_room):
         m.forget()
     assert room_bytes(any_room, "f") == b"old"
     assert sorted(os.listdir(any_room.workspace)) == ["d", "f"]
+
+
+@pytest.mark.parametrize("before", ["nothing", "write", "mmap", "append"])
+def test_ftruncate_to_the_size_it_has(both_m, before):
+    """And the mount ends as it should afterwards."""
+    data = bytearray(noise(9000))
+    put(both_m.room.workspace, "f", bytes(data))
+
+    def run(path):
+        fd = os.open(path, os.O_RDWR | (
+            os.O_APPEND if before == "append" else 0))
+        size = 9000
+        if before == "write":
+            os.pwrite(fd, b"new", 10)
+        elif before == "append":
+            os.write(fd, b"new")
+            size += 3
+        elif before == "mmap":
+            with mmap.mmap(fd, size) as area:
+                area[10:13] = b"new"
+                area.flush()
+        os.ftruncate(fd, size)
+        os.close(fd)
+
+    do(run, both_m(W, "f"))
+    if before == "append":
+        data += b"new"
+    elif before != "nothing":
+        data[10:13] = b"new"
+    assert room_bytes(both_m.room, "f") == data
