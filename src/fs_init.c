@@ -377,7 +377,6 @@ end_loop(struct signals *s)
 	int sig;
 
 	fuse_session_exit(fs->session);
-	fuse_session_unmount(fs->session);
 	control_interrupt(fs->control);
 	pool_interrupt(fs->pool);
 	store_interrupt(fs->store);
@@ -463,6 +462,7 @@ fs_unmount(struct fs *fs)
 	if (fs == NULL)
 		return;
 	if (fs->mounted) {
+		notify_stop(fs->notify);
 		fuse_session_unmount(fs->session);
 		fs_send_all(fs);
 	}

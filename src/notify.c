@@ -113,18 +113,28 @@ notify_open(struct notify **out, struct fuse_session *session)
 }
 
 void
+notify_stop(struct notify *n)
+{
+	bool stopped;
+
+	pthread_mutex_lock(&n->lock);
+	stopped = n->closing;
+	n->closing = true;
+	pthread_cond_signal(&n->queued);
+	pthread_cond_broadcast(&n->sent);
+	pthread_mutex_unlock(&n->lock);
+	if (!stopped)
+		pthread_join(n->thread, NULL);
+}
+
+void
 notify_close(struct notify *n)
 {
 	struct notice *t;
 
 	if (n == NULL)
 		return;
-	pthread_mutex_lock(&n->lock);
-	n->closing = true;
-	pthread_cond_signal(&n->queued);
-	pthread_cond_broadcast(&n->sent);
-	pthread_mutex_unlock(&n->lock);
-	pthread_join(n->thread, NULL);
+	notify_stop(n);
 	while ((t = TAILQ_FIRST(&n->queue)) != NULL) {
 		TAILQ_REMOVE(&n->queue, t, link);
 		free(t);

@@ -15,8 +15,10 @@ struct fuse_session;
 
 int notify_open(struct notify **, struct fuse_session *);
 
-/* Send no more; ends the thread. The session must not be destroyed before. */
-void notify_close(struct notify *);
+/* Send no more; ends the thread.  Before the session is unmounted, which closes
+ * the descriptor that notices are written to.  Queueing is still allowed. */
+void notify_stop(struct notify *);
+void notify_close(struct notify *); /* the same, and free */
 
 /* An inode's attributes, and its pages or its cached listing, changed. */
 void notify_inode(struct notify *, uint64_t id);
