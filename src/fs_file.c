@@ -150,13 +150,22 @@ reply_span(fuse_req_t req, const struct span *span)
 static void
 reply_pseudo(fuse_req_t req, struct open_file *h, size_t size, off_t off)
 {
+	char *copy = NULL;
+	size_t len = 0;
+
+	/* Not under the lock: after the reply the handle may be gone. */
 	pthread_mutex_lock(&h->lock);
-	if ((size_t)off >= h->len)
-		fuse_reply_buf(req, NULL, 0);
-	else
-		fuse_reply_buf(req, h->data + off,
-		    size < h->len - off ? size : h->len - off);
+	if ((size_t)off < h->len) {
+		len = size < h->len - off ? size : h->len - off;
+		if ((copy = malloc(len)) != NULL)
+			memcpy(copy, h->data + off, len);
+	}
 	pthread_mutex_unlock(&h->lock);
+	if (len > 0 && copy == NULL)
+		fuse_reply_err(req, ENOMEM);
+	else
+		fuse_reply_buf(req, copy, len);
+	free(copy);
 }
 
 void
@@ -166,6 +175,7 @@ fs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	struct open_file *h = file_of(fi);
 	struct fs *fs = fs_of(req);
 	struct span span = {.fd = -1};
+	bool pseudo = h->pseudo;
 	bool have;
 	struct wait w;
 	int error = 0;
@@ -174,7 +184,7 @@ fs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	if (h->session != NULL) {
 		error = session_read(
 		    h->session, &w, off, size, &span.buf, &span.len);
-	} else if (h->pseudo) {
+	} else if (pseudo) {
 		pthread_mutex_lock(&h->lock);
 		have = h->data != NULL && off != 0;
 		pthread_mutex_unlock(&h->lock);
@@ -184,9 +194,10 @@ fs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		error = fs_read_file(fs, &w, ino, h, size, off, &span);
 	}
 	fs_wait_end(req, &w);
+	file_settle(h);
 	if (error != 0)
 		fuse_reply_err(req, -error);
-	else if (h->pseudo)
+	else if (pseudo)
 		reply_pseudo(req, h, size, off);
 	else
 		reply_span(req, &span);
@@ -243,6 +254,7 @@ fs_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size,
 		if (offset != (uint64_t)off) /* its pages are elsewhere */
 			notify_inode(fs->notify, ino);
 	}
+	file_settle(h);
 	if (error != 0)
 		fuse_reply_err(req, -error);
 	else
@@ -303,6 +315,7 @@ fs_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		error = fs_send(fs, &w, ino);
 		fs_wait_end(req, &w);
 	}
+	file_settle(file_of(fi));
 	fuse_reply_err(req, -error);
 }
 
@@ -319,6 +332,7 @@ fs_fsync(
 		error = fs_send(fs_of(req), &w, ino);
 		fs_wait_end(req, &w);
 	}
+	file_settle(file_of(fi));
 	fuse_reply_err(req, -error);
 }
 
@@ -338,5 +352,6 @@ fs_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
 		if ((error = content_truncate(c, off + len)) == 0)
 			file_changed(fs, ino);
 	}
+	file_settle(file_of(fi));
 	fuse_reply_err(req, -error);
 }

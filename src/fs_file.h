@@ -27,6 +27,17 @@ file_of(struct fuse_file_info *fi)
 	return (struct open_file *)(uintptr_t)fi->fh;
 }
 
+/*
+ * The last use of a handle before a reply, after which it may be released: the
+ * kernel keeps that order, but a thread sanitizer can't know.
+ */
+static inline void
+file_settle(struct open_file *h)
+{
+	pthread_mutex_lock(&h->lock);
+	pthread_mutex_unlock(&h->lock);
+}
+
 /* The bytes of a file; what the cache lacks is fetched. */
 int fs_read_file(struct fs *, struct wait *, fuse_ino_t, struct open_file *,
     size_t, off_t, struct span *);

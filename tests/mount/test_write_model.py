@@ -38,7 +38,7 @@ def run_fsx(m, seed, count, timeout):
 
 
 def test_fsx(both_m):
-    run_fsx(both_m, SEED, OPS or 500, 3600 if OPS else 120)
+    run_fsx(both_m, SEED, OPS or 400, 3600 if OPS else 120)
 
 
 @pytest.mark.parametrize("seed", [11, 12])
