@@ -34,6 +34,9 @@ fs_now_ns(void)
 void
 fs_mark_local(struct node *n)
 {
+	/* A length set to what it was is no change. */
+	if (!content_is_dirty(n->content))
+		return;
 	if (!n->local)
 		node_hold(n);
 	n->local = true;
@@ -218,8 +221,12 @@ fs_send(struct fs *fs, struct wait *wait, uint64_t id)
 		tree_lock(fs->tree);
 		n = tree_get(fs->tree, id);
 		if (n == NULL || n->control || !S_ISREG(n->attr.mode) ||
-		    n->content == NULL || !n->local ||
-		    !content_is_dirty(n->content)) {
+		    n->content == NULL || !n->local) {
+			tree_unlock(fs->tree);
+			return 0;
+		}
+		if (!content_is_dirty(n->content)) {
+			fs_mark_sent(fs, n);
 			tree_unlock(fs->tree);
 			return 0;
 		}
