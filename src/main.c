@@ -15,6 +15,7 @@
 #include "mountpoint.h"
 #include "options.h"
 #include "room.h"
+#include "supervisor.h"
 #include "version.h"
 
 /* Of a daemon not yet mounted: where its parent hears how it went; or -1. */
@@ -36,6 +37,7 @@ complain(const char *detail)
 static int
 fail(const char *detail)
 {
+	supervisor_tell(NULL, detail);
 	if (parent_fd == -1)
 		complain(detail);
 	else {
@@ -163,9 +165,11 @@ serve(struct options *o)
 		return fail(detail[0] != '\0' ? detail : strerror(-error));
 	}
 	log_info("%s mounted at %s", o->source, o->mountpoint);
+	supervisor_tell("READY=1", o->source);
 	release_parent();
 	if ((error = fs_loop(fs)) != 0)
 		log_error("%s: %s", o->mountpoint, strerror(-error));
+	supervisor_tell("STOPPING=1", "unmounting");
 	fs_unmount(fs);
 	room_close(room);
 	log_info("%s unmounted from %s", o->source, o->mountpoint);
@@ -208,6 +212,7 @@ main(int argc, char **argv)
 	if (mountpoint_check(&options, detail) != 0 ||
 	    key_load(options.key_file, &options.key, &options.key_from, detail,
 		sizeof detail) != 0) {
+		supervisor_tell(NULL, detail);
 		complain(detail);
 		goto out;
 	}
