@@ -91,7 +91,7 @@ fs_fill_entry(
 	if (n->checked > checked)
 		checked = n->checked;
 	e->entry_timeout = tree_trust(fs->tree, checked);
-	n->told = node_version(n);
+	node_tell(n);
 	e->attr_timeout = n->local ? 0 : tree_trust(fs->tree, n->checked);
 }
 
@@ -134,7 +134,7 @@ fs_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	fs_fill_stat(fs, n, &st);
 	if (!n->control && node_is_dead(fs->tree, n))
 		st.st_nlink = 0;
-	n->told = node_version(n);
+	node_tell(n);
 	trust = n->control || n->local ? 0 : tree_trust(fs->tree, n->checked);
 	tree_unlock(fs->tree);
 	fuse_reply_attr(req, &st, trust);

@@ -12,28 +12,31 @@
 
 /* Reading and writing open files. */
 
-/* So long may it take until the kernel knows of a new version. */
-#define READ_SETTLE_MS 500
+/* So long may it take until the kernel goes by attributes that it was told. */
+#define READ_SETTLE_MS 50
 
 /*
  * The version to be read: the file's as it is known now, unless the kernel
- * still goes by the length of the one that the handle has, or may do so since
- * the news is on its way.  Held.
+ * still goes by the length of the one that the handle has: what is too short
+ * for the kernel it fills up with zeros, what is too long it cuts.  Held.
+ * *soon: if allowed, the kernel has just been told of another version, and the
+ * caller is to come again later.
  */
 static struct blob *
-read_version(
-    struct fs *fs, struct open_file *h, struct node *n, struct attr *attr)
+read_version(struct fs *fs, struct open_file *h, struct node *n,
+    struct attr *attr, bool *soon)
 {
-	struct node then = {.attr = n->attr};
 	struct validator v = attr_validator(&n->attr);
 	struct blob *blob = NULL;
+	struct node then = {0};
 
 	pthread_mutex_lock(&h->lock);
 	then.attr = h->attr;
-	if (h->blob != NULL &&
-	    (n->told == node_version(&then) ||
-		(n->moved > atomic_load(&fs->settled) &&
-		    n->moved + READ_SETTLE_MS > room_now()))) {
+	*soon = *soon && h->blob != NULL && n->told != node_version(&then) &&
+	    n->told_at + READ_SETTLE_MS > room_now();
+	if (*soon) {
+		;
+	} else if (h->blob != NULL && n->told == node_version(&then)) {
 		blob = h->blob;
 		*attr = h->attr;
 	} else if ((blob = store_get(fs->store, &v)) != NULL) {
@@ -47,7 +50,8 @@ read_version(
 	return blob;
 }
 
-/* The bytes of a file; what the cache lacks is fetched. */
+/* The bytes of a file; what the cache lacks is fetched.  -EAGAIN: the file was
+ * another version at each look. */
 int
 fs_read_file(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
     size_t size, off_t off, struct span *span)
@@ -57,9 +61,11 @@ fs_read_file(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
 	struct blob *blob;
 	struct node *n;
 	char *path;
-	int error, tries;
+	int error, tries, pauses = 0;
+	bool soon;
 
-	for (tries = 0; tries < READ_TRIES; tries++) {
+	for (tries = 0; tries < READ_TRIES;) {
+		soon = pauses < READ_TRIES;
 		tree_lock(fs->tree);
 		n = tree_get(fs->tree, ino);
 		if (n == NULL || n->stale) {
@@ -69,15 +75,25 @@ fs_read_file(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
 		/* It stays while the file is open, as it is. */
 		c = NULL;
 		blob = NULL;
-		if (n->content != NULL && (n->local || LIST_EMPTY(&n->names)))
+		if (n->content != NULL && (n->local || LIST_EMPTY(&n->names))) {
 			c = n->content;
-		else
-			blob = read_version(fs, h, n, &attr);
+			soon = false;
+		} else {
+			blob = read_version(fs, h, n, &attr, &soon);
+		}
 		path = fs_path_of(fs, n);
 		/* Removed: what was fetched is still there. */
 		if (path == NULL && errno == ENOENT)
 			path = strdup("");
 		tree_unlock(fs->tree);
+		if (soon) {
+			free(path);
+			pauses++;
+			if ((error = wait_pause(w, READ_SETTLE_MS)) != 0)
+				return error;
+			continue;
+		}
+		tries++;
 		if (path == NULL || (c == NULL && blob == NULL))
 			error = -ENOMEM;
 		else if (c != NULL)
@@ -102,7 +118,7 @@ fs_read_file(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
 		if (error != 0)
 			return error;
 	}
-	return -EIO;
+	return -EAGAIN;
 }
 
 static int
@@ -192,6 +208,8 @@ fs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 			error = read_pseudo(fs, &w, ino, h);
 	} else {
 		error = fs_read_file(fs, &w, ino, h, size, off, &span);
+		if (error == -EAGAIN)
+			error = -EIO; /* a new version at each look */
 	}
 	fs_wait_end(req, &w);
 	file_settle(h);

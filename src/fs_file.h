@@ -38,7 +38,8 @@ file_settle(struct open_file *h)
 	pthread_mutex_unlock(&h->lock);
 }
 
-/* The bytes of a file; what the cache lacks is fetched. */
+/* The bytes of a file; what the cache lacks is fetched.  -EAGAIN: the file was
+ * another version at each look. */
 int fs_read_file(struct fs *, struct wait *, fuse_ino_t, struct open_file *,
     size_t, off_t, struct span *);
 

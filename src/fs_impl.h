@@ -34,8 +34,6 @@ struct fs {
 	TAILQ_HEAD(, send) sends; /* under way; under the tree's lock */
 	bool mounted;
 	uint64_t root_dev;
-	_Atomic uint64_t
-	    settled; /* the kernel knows of all changes before; atomic */
 	TAILQ_HEAD(, open_file) files;
 	TAILQ_HEAD(, dir_handle) dirs; /* open ones; under the tree's lock */
 	struct {

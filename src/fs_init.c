@@ -179,7 +179,6 @@ fs_check(struct fs *fs, uint64_t trusted)
 		free(paths[i]);
 	free(paths);
 	notify_drain(fs->notify);
-	atomic_store(&fs->settled, room_now());
 }
 
 void

@@ -150,7 +150,7 @@ open_fetch(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h)
 		tree_lock(fs->tree);
 		n = tree_get(fs->tree, ino);
 		if (node_version(n) == version) {
-			n->told = version;
+			node_tell(n);
 			tree_unlock(fs->tree);
 			if (!told) {
 				/* It still has the old length. */
@@ -161,7 +161,7 @@ open_fetch(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h)
 		}
 		tree_unlock(fs->tree);
 	}
-	return -ESTALE;
+	return -EAGAIN;
 }
 
 void
@@ -204,6 +204,13 @@ fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	}
 	if (fetch)
 		error = open_fetch(fs, &w, ino, h);
+	if (error == -EAGAIN) {
+		/* It changes faster than we can look: no version of it can be
+		 * named, but one command reads one version. */
+		h->pseudo = true;
+		fi->direct_io = 1;
+		error = 0;
+	}
 	fs_wait_end(req, &w);
 	fi->fh = (uintptr_t)h;
 	if (error != 0) {

@@ -292,6 +292,16 @@ node_version(const struct node *n)
 	return hash;
 }
 
+void
+node_tell(struct node *n)
+{
+	uint64_t version = node_version(n);
+
+	if (n->told != version)
+		n->told_at = room_now();
+	n->told = version;
+}
+
 bool
 node_is_dead(const struct tree *t, const struct node *n)
 {

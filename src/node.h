@@ -67,8 +67,8 @@ struct node {
 		struct content *content; /* S_IFREG; NULL until opened */
 	};
 	uint64_t first_ino; /* shown instead of the VM's number; 0: none */
-	uint64_t moved; /* S_IFREG: when the VM's version was seen to change */
 	uint64_t told; /* S_IFREG: node_version() that the kernel has seen */
+	uint64_t told_at; /* S_IFREG: when it was told that */
 	uint64_t pages; /* S_IFREG: node_version() of the kernel's pages */
 	unsigned opens; /* handles and others that need the node */
 	bool linked : 1; /* in the index of hard links */
@@ -168,6 +168,8 @@ size_t tree_local_nodes(struct tree *, uint64_t *ids, size_t max);
 void tree_replace(struct tree *);
 /* A number for the version of a file's contents. */
 uint64_t node_version(const struct node *);
+/* The kernel is told the node's attributes. */
+void node_tell(struct node *);
 /* Is the node of a VM that is gone, or removed? */
 bool node_is_dead(const struct tree *, const struct node *);
 

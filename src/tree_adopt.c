@@ -34,7 +34,6 @@ tree_adopt_attr(
 	n->attr = *a;
 	node_index(t, n);
 	if (other && n->checked != 0) {
-		n->moved = room_now();
 		if (n->nlookup > 0 && t->notify != NULL)
 			notify_inode(t->notify, n->id);
 	}

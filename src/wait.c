@@ -32,9 +32,14 @@ struct pool {
 void
 wait_init(struct wait *w)
 {
+	pthread_condattr_t monotonic;
+
 	*w = (struct wait){0};
 	pthread_mutex_init(&w->lock, NULL);
-	pthread_cond_init(&w->cond, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&w->cond, &monotonic);
+	pthread_condattr_destroy(&monotonic);
 }
 
 void
@@ -74,6 +79,36 @@ wait_watch(struct wait *w, bool (*give_up)(void *arg), void *arg)
 	pthread_mutex_unlock(&w->lock);
 }
 
+static struct timespec
+time_after(unsigned ms)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	t.tv_sec += ms / 1000;
+	t.tv_nsec += ms % 1000 * 1000000L;
+	if (t.tv_nsec >= 1000000000) {
+		t.tv_nsec -= 1000000000;
+		t.tv_sec++;
+	}
+	return t;
+}
+
+int
+wait_pause(struct wait *w, unsigned ms)
+{
+	struct timespec until = time_after(ms);
+	bool interrupted;
+
+	pthread_mutex_lock(&w->lock);
+	while (!w->interrupted &&
+	    pthread_cond_timedwait(&w->cond, &w->lock, &until) == 0)
+		;
+	interrupted = w->interrupted;
+	pthread_mutex_unlock(&w->lock);
+	return interrupted ? -EINTR : 0;
+}
+
 /* Sleep until woken or interrupted. */
 static void
 wait_sleep(struct wait *w)
@@ -86,12 +121,7 @@ wait_sleep(struct wait *w)
 			pthread_cond_wait(&w->cond, &w->lock);
 			continue;
 		}
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_nsec += WATCH_MS * 1000000;
-		if (until.tv_nsec >= 1000000000) {
-			until.tv_nsec -= 1000000000;
-			until.tv_sec++;
-		}
+		until = time_after(WATCH_MS);
 		pthread_cond_timedwait(&w->cond, &w->lock, &until);
 		if (!w->woken && w->give_up(w->arg))
 			w->interrupted = true;

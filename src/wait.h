@@ -27,6 +27,8 @@ void wait_init(struct wait *);
 void wait_destroy(struct wait *);
 void wait_interrupt(struct wait *);
 bool wait_interrupted(struct wait *);
+/* Let some milliseconds pass; 0, or -EINTR at once when interrupted. */
+int wait_pause(struct wait *, unsigned ms);
 /* Something came that may or may not be a reason to stop waiting: ask. */
 void wait_watch(struct wait *, bool (*give_up)(void *arg), void *arg);
 

@@ -48,7 +48,7 @@ Mw() {
 	fi
 	if [ -z "$F" ]; then
 		E "$1"
-	elif [ ! -d "$D" ] || [ ! -x "$D" ] || [ ${#2} -ge 4096 ]; then
+	elif [ ! -d "$D" ] || [ ! -e "$D/." ] || [ ${#2} -ge 4096 ]; then
 		E "$2"
 	elif [ "${F%:*}" != "$(stat -c %d "$D/.")" ]; then
 		# mv would copy.
@@ -92,13 +92,23 @@ Mw() {
 			e=OK
 			m mv -nT "$1" "$2" && x "$1" && e=EEXIST ;;
 		esac
-	elif [ "$K" = B ] && [ -d "$2" ]; then
-		# A symlink to a directory; busybox's -T looks behind it.
-		o=$(readlink "$2" && echo x)
-		o=${o%?x}
-		m rm "$2" && { m mv -fT "$1" "$2" || ln -s -- "$o" "$2"; }
+	elif [ "$K" = B ] && [ -L "$2" ]; then
+		# busybox's -T looks behind the link.
+		Ma "$1" "$2"
+	elif ! m mv -fT "$1" "$2" && [ "$e" = EIO ] && [ -L "$1" ]; then
+		# GNU mv won't move a link over the file that it points to.
+		e=OK
+		Ma "$1" "$2"
+	fi
+}
+# Move what is in the way aside first.
+Ma() {
+	a=$D/.gentilityfs-$$
+	m mv -fT "$2" "$a" || return
+	if m mv -fT "$1" "$2"; then
+		rm -f "$a"
 	else
-		m mv -fT "$1" "$2"
+		mv -fT "$a" "$2"
 	fi
 }
 Sl() {

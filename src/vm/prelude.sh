@@ -77,7 +77,8 @@ E() {
 		*) break ;;
 		esac
 		if [ -d "$_q" ]; then
-			[ -x "$_q" ] || { e=EACCES; return; }
+			# Not -x: some shells go by the mode, also for root.
+			[ -e "$_q/." ] || { e=EACCES; return; }
 		elif [ -e "$_q" ]; then
 			e=ENOTDIR
 			return
