@@ -13,6 +13,7 @@ enum {
 	HTTP_LANES = HTTP_EXEC + 1,
 	HTTP_SPARE_EASY = 8, /* easy handles kept for the next requests */
 	HTTP_STEP_MS = 1000, /* the longest time that one turn accounts for */
+	HTTP_MS_A_BYTE = 5, /* slower than 200 bytes a second is not moving */
 	HTTP_PASS_MAX = 8, /* HTTP_META ones that may pass a waiting BULK */
 	/* Below the 118 s after which usual load balancers drop a connection.*/
 	HTTP_MAX_AGE_S = 110,
@@ -157,6 +158,9 @@ transfer_stop(struct http *http, struct http_transfer *t, CURLcode code)
 	/* What the handle knows is asked before it leaves the multi. */
 	t->res->ms = (unsigned)(clock_ms(CLOCK_MONOTONIC) - t->began_ms);
 	error = http_easy_finish(t, code);
+	/* Connections tend to die together, idle ones unnoticed. */
+	if (error == -ETIMEDOUT || error == -ECONNRESET)
+		http->stalled_ms = clock_ms(CLOCK_MONOTONIC);
 	TAILQ_REMOVE(&http->running, t, entry);
 	http->in_flight[t->req->lane]--;
 	curl_multi_remove_handle(http->multi, t->easy);
@@ -254,8 +258,9 @@ engine_step(struct http *http)
 }
 
 /*
- * End the transfers on which no byte moved for too long (libcurl's LOW_SPEED
- * options count neither the waiting for an answer nor the upload well).
+ * End the transfers on which hardly a byte moved for too long (libcurl's
+ * LOW_SPEED options count neither the waiting for an answer nor the upload
+ * well).
  * Returns in how many milliseconds to look again, 0: one was ended.
  */
 static int
@@ -263,22 +268,26 @@ engine_check_stalls(struct http *http, unsigned step)
 {
 	struct http_transfer *t, *next;
 	unsigned left, wait = INT_MAX;
-	curl_off_t stamp;
+	struct http_progress now;
 
 	TAILQ_FOREACH_SAFE (t, &http->running, entry, next) {
 		if (t->req->stall_ms == 0)
 			continue;
-		stamp = http_easy_stamp(t->easy);
-		if (stamp != t->stamp) {
-			t->stamp = stamp;
+		now = http_easy_progress(t->easy);
+		if (now.stage != t->progress.stage ||
+		    now.bytes - t->progress.bytes >=
+			t->req->stall_ms / HTTP_MS_A_BYTE) {
+			t->progress = now;
 			t->idle_ms = 0;
 		} else
 			t->idle_ms += step;
 		if (t->idle_ms >= t->req->stall_ms) {
 			t->error = -ETIMEDOUT;
 			snprintf(t->res->detail, sizeof t->res->detail,
-			    "no byte came for %u ms", t->idle_ms);
-			http->stalled_ms = clock_ms(CLOCK_MONOTONIC);
+			    "%s came for %u ms",
+			    now.bytes == t->progress.bytes ? "no byte"
+							   : "hardly a byte",
+			    t->idle_ms);
 			transfer_stop(http, t, CURLE_OPERATION_TIMEDOUT);
 			wait = 0;
 			continue;

@@ -40,7 +40,7 @@ struct http_request {
 	bool once; /* the body goes out once: libcurl can't send it again by
 		    * itself on a reused connection that dies (lessons, 5) */
 	bool fresh; /* on a connection of its own, which can't have died */
-	unsigned stall_ms; /* no byte either way for so long: -ETIMEDOUT;
+	unsigned stall_ms; /* hardly a byte either way for so long: -ETIMEDOUT;
 			    * 0: never; counts from dispatch, not queueing */
 	size_t max_body; /* a longer response.body is cut off: -EFBIG */
 	uint64_t first, last; /* "Range: bytes=first-last" when range is set */

@@ -1,14 +1,20 @@
 #include <errno.h>
 #include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 
 #include "http_internal.h"
 
 /* libcurl's own buffer: its default of 16 KiB costs a turn for each. */
 #define HTTP_BUFFER_SIZE (256L * 1024)
+
+/* Longer headers than this are nobody's: libcurl itself keeps them all. */
+#define HTTP_HEAD_MAX ((size_t)256 * 1024)
 
 /* The body of a request that must go out once: from front to back, once. */
 static size_t
@@ -141,6 +147,13 @@ header_cb(char *data, size_t size, size_t count, void *arg)
 	size_t len = size * count, n = len;
 	char line[256], *value;
 
+	if (len > HTTP_HEAD_MAX - t->head_len) {
+		t->error = -EPROTO;
+		snprintf(t->res->detail, sizeof t->res->detail,
+		    "the headers are longer than %zu bytes", HTTP_HEAD_MAX);
+		return 0;
+	}
+	t->head_len += len;
 	if (n >= sizeof line)
 		return len; /* none that matters is so long */
 	memcpy(line, data, n);
@@ -168,6 +181,23 @@ header_cb(char *data, size_t size, size_t count, void *arg)
 	    (t->req->range || t->req->sink != NULL))
 		t->encoded = true;
 	return len;
+}
+
+/*
+ * What was sent and is not even acknowledged after that time is on its way to
+ * an address that is gone: there is still time to send it on another
+ * connection.  A user's command can't be sent again, so it waits for TCP's own
+ * patience.
+ */
+static int
+sockopt_cb(void *arg, curl_socket_t fd, curlsocktype purpose)
+{
+	struct http_transfer *t = arg;
+	unsigned ms = t->req->stall_ms / 2;
+
+	if (purpose == CURLSOCKTYPE_IPCXN && ms > 0)
+		setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);
+	return CURL_SOCKOPT_OK;
 }
 
 static void
@@ -212,6 +242,11 @@ prepare_common(CURL *easy, const struct http_setup *setup)
 	curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, 30L);
 	curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, 15L);
 	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, HTTP_BUFFER_SIZE);
+#if LIBCURL_VERSION_NUM >= 0x075700
+	/* A name server that is silent would hold up the engine otherwise:
+	 * libcurl waits for its resolver's thread when a transfer is ended. */
+	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
+#endif
 	/*
 	 * The only limit left to libcurl's clock, since it shares it among a
 	 * name's addresses.  It is harmless after a suspend: nothing was sent.
@@ -265,6 +300,8 @@ http_easy_prepare(
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, t);
 	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, header_cb);
 	curl_easy_setopt(easy, CURLOPT_HEADERDATA, t);
+	curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, sockopt_cb);
+	curl_easy_setopt(easy, CURLOPT_SOCKOPTDATA, t);
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER,
 	    req->anonymous ? setup->anonymous_headers
 		: post	   ? setup->post_headers
@@ -293,8 +330,8 @@ http_easy_prepare(
 	return error;
 }
 
-curl_off_t
-http_easy_stamp(CURL *easy)
+struct http_progress
+http_easy_progress(CURL *easy)
 {
 	curl_off_t up = 0, down = 0, connected = 0;
 	long header = 0, request = 0;
@@ -304,7 +341,8 @@ http_easy_stamp(CURL *easy)
 	curl_easy_getinfo(easy, CURLINFO_HEADER_SIZE, &header);
 	curl_easy_getinfo(easy, CURLINFO_REQUEST_SIZE, &request);
 	curl_easy_getinfo(easy, CURLINFO_PRETRANSFER_TIME_T, &connected);
-	return up + down + header + request + (connected > 0);
+	return (struct http_progress){up + down + header + request,
+	    (unsigned)(connected > 0) + (header > 0) + (down > 0)};
 }
 
 /* May a byte of the request have left?  In doubt: yes. */

@@ -27,6 +27,12 @@ struct http_setup {
 	struct curl_slist *anonymous_headers;
 };
 
+/* How far a transfer has come. */
+struct http_progress {
+	curl_off_t bytes; /* either way */
+	unsigned stage; /* connected, headers, body */
+};
+
 /*
  * One call of http_perform(), on its caller's stack.  From queueing until
  * `done` it belongs to the engine thread.
@@ -42,10 +48,11 @@ struct http_transfer {
 	int error; /* found by a callback: the true cause */
 	size_t capacity;
 	size_t received;
+	size_t head_len; /* of all headers so far */
 	size_t body_given;
 	bool head_ended; /* the empty line after the headers came */
 	bool encoded; /* a Content-Encoding that was not asked for */
-	curl_off_t stamp;
+	struct http_progress progress; /* when it was last seen to move */
 	unsigned idle_ms;
 	unsigned long long began_ms;
 	char errbuf[CURL_ERROR_SIZE];
@@ -63,8 +70,7 @@ void http_setup_close(struct http_setup *);
 int http_easy_prepare(
     struct http_transfer *, const struct http_setup *, unsigned max_age_s);
 
-/* Changes whenever a byte went either way. */
-curl_off_t http_easy_stamp(CURL *);
+struct http_progress http_easy_progress(CURL *);
 
 /* Fill t->res after the end; returns what http_perform() shall return. */
 int http_easy_finish(struct http_transfer *, CURLcode);

@@ -1,6 +1,7 @@
 #include <sys/stat.h>
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -292,6 +293,10 @@ parse_list(struct answers *a, size_t i, char form, uint64_t depth)
 		if (record_parse(&part, form, NULL, p) != 0 ||
 		    (p->path_len == 0) != (all.count == 0))
 			goto out;
+		/* No file system of Linux has such names, and programs here
+		 * may not expect any. */
+		if (p->path_len - p->name > NAME_MAX)
+			continue;
 		p->order = all.count++;
 	}
 	a->c.p = part.p;

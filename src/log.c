@@ -24,17 +24,20 @@ log_debug_enabled(void)
 	return debugging;
 }
 
+/* One line, whatever a server or a name put into it. */
 static void
 log_write(int priority, const char *fmt, va_list ap)
 {
-	char line[2048];
+	char line[2048], *c;
 
-	if (to_syslog) {
-		vsyslog(priority, fmt, ap);
-		return;
-	}
 	vsnprintf(line, sizeof line, fmt, ap);
-	fprintf(stderr, "gentilityfs: %s\n", line);
+	for (c = line; *c != '\0'; c++)
+		if ((unsigned char)*c < ' ' || *c == 0x7f)
+			*c = '?';
+	if (to_syslog)
+		syslog(priority, "%s", line);
+	else
+		fprintf(stderr, "gentilityfs: %s\n", line);
 }
 
 #define LOG_FUNCTION(name, priority)          \

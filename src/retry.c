@@ -108,7 +108,6 @@ retry_errno(const struct retry_case *c)
 		switch (c->error) {
 		case -ECONNRESET:
 		case -EPROTO:
-		case -EKEYREJECTED:
 			return -EIO;
 		}
 		return c->error;

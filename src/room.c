@@ -9,7 +9,7 @@
 #include "room_impl.h"
 
 /* More than this of one answer, unpacked, is not believed. */
-#define ROOM_PAYLOAD_MAX ((size_t)512 * 1024 * 1024)
+#define ROOM_PAYLOAD_MAX ((size_t)256 * 1024 * 1024)
 #define ROOM_TOP_BOUND	 1500 /* entries that the first command brings */
 
 uint64_t
@@ -492,11 +492,12 @@ room_interrupt(struct room *r)
 	pool_interrupt(r->pool);
 }
 
-/* A room without a VM is an error like others once it is mounted. */
+/* A room without a VM, or a certificate that nobody vouches for, is an error
+ * like others once it is mounted. */
 int
 room_errno(int error)
 {
-	return error == -ENODEV ? -EIO : error;
+	return error == -ENODEV || error == -EKEYREJECTED ? -EIO : error;
 }
 
 void

@@ -12,7 +12,7 @@
  */
 #define BATCH_ITEMS    512
 #define BATCH_OVERTAKE 1000 /* ms */
-#define BATCH_MAX      ((size_t)512 * 1024 * 1024)
+#define BATCH_MAX      ((size_t)256 * 1024 * 1024)
 
 struct batch_item {
 	struct script_item script; /* path owned */
