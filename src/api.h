@@ -70,11 +70,12 @@ struct api_answer {
 /*
  * Run a command in the VM.  0 when the service ran it (see exit_code); else
  * -EACCES (key), -ENODEV (no instance and none created), -EIO, -ETIMEDOUT,
- * -EHOSTUNREACH, -ECONNREFUSED, -ECANCELED, -EFBIG, -ENOMEM, -ESTALE (an
- * internal command met a new instance: what it said is of another VM), and
- * for API_USER -EREMOTEIO when its fate is unknown (also when it was under way
- * at shutdown).  -EINVAL: the command holds a NUL or is not UTF-8, which JSON
- * can't carry.  Empty *answer with api_answer_free() in any case.
+ * -EHOSTUNREACH, -ECONNREFUSED, -EKEYREJECTED (certificate), -ECANCELED,
+ * -EFBIG, -ENOMEM, -ESTALE (an internal command met a new instance: what it
+ * said is of another VM), and for API_USER -EREMOTEIO when its fate is unknown
+ * (also when it was under way at shutdown).  -EINVAL: the command holds a NUL
+ * or is not UTF-8, which JSON can't carry.  Empty *answer with
+ * api_answer_free() in any case.
  */
 int api_command(struct api *, enum api_kind, const char *command, size_t len,
     struct api_answer *answer);

@@ -145,6 +145,7 @@ attempt(struct api *api, struct api_job *job, int *parse_error)
 	gate_leave(api, job, c.error, began);
 	c.status = job->res.status;
 	c.sent = job->res.sent;
+	c.stranger = api_last_contact(api) == 0;
 	c.retry_after_s = job->res.retry_after_s;
 	c.random = arc4random();
 	if (c.error != 0)

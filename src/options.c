@@ -10,32 +10,14 @@
 
 #include "key.h"
 #include "option_value.h"
-#include "options.h"
+#include "options_impl.h"
 #include "source.h"
 
 #define DEFAULT_URL	"https://api.gentility.ai"
 #define DEFAULT_CONTROL ".exec"
-#define JSON_SUFFIX	".json"
 
-enum { STATUS_FAILED = 1, STATUS_USAGE = 2 };
-
-/* What goes along while parsing. */
-struct parse {
-	struct options *options;
-	char *detail;
-	bool mount_helper; /* started by mount(8), with its flags */
-	bool sloppy; /* mount(8)'s -s: pass over unknown options */
-	char *fsname;
-	/* for the kernel as given; see kernel_options() */
-	bool noexec, noatime, sync, dirsync, auto_unmount;
-};
-
-static int usage(struct parse *, const char *, ...)
-    __attribute__((format(printf, 2, 3)));
-
-/* Out of memory at start-up ends the program. */
-static void *
-need(void *memory)
+void *
+options_need(void *memory)
 {
 	if (memory == NULL) {
 		fputs("gentilityfs: out of memory\n", stderr);
@@ -44,8 +26,8 @@ need(void *memory)
 	return memory;
 }
 
-static int
-usage(struct parse *p, const char *fmt, ...)
+int
+options_wrong(struct parse *p, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -55,11 +37,11 @@ usage(struct parse *p, const char *fmt, ...)
 	return STATUS_USAGE;
 }
 
-static void
-set_string(char **to, char *value)
+void
+options_set_string(char **to, char *value)
 {
 	free(*to);
-	*to = need(value);
+	*to = options_need(value);
 }
 
 static const char *
@@ -85,284 +67,10 @@ options_home(const char *path)
 	if (strncmp(path, "~/", 2) == 0 && (home = home_directory()) != NULL) {
 		if (asprintf(&full, "%s%s", home, path + 1) == -1)
 			full = NULL;
-		return need(full);
+		return options_need(full);
 	}
-	return need(strdup(path));
+	return options_need(strdup(path));
 }
-
-/* --- -o name[=value],... ------------------------------------------------- */
-
-enum kind {
-	KIND_ON, /* bool: true */
-	KIND_OFF, /* bool: false */
-	KIND_STRING, /* char * */
-	KIND_PATH, /* char *, with ~/ */
-	KIND_SPECIAL, /* see set_special() */
-	KIND_KERNEL, /* bool in struct parse */
-	KIND_IGNORED, /* with or without a value */
-};
-
-#define FIELD(member)  offsetof(struct options, member)
-#define KERNEL(member) offsetof(struct parse, member)
-
-static const struct option_name {
-	const char *name;
-	enum kind kind;
-	size_t field;
-} option_names[] = {
-    {"url", KIND_STRING, FIELD(url)},
-    {"cacert", KIND_PATH, FIELD(cacert)},
-    {"key_file", KIND_PATH, FIELD(key_file)},
-    {"ro", KIND_ON, FIELD(read_only)},
-    {"rw", KIND_OFF, FIELD(read_only)},
-    {"allow_other", KIND_ON, FIELD(allow_other)},
-    {"default_permissions", KIND_ON, FIELD(default_permissions)},
-    {"nonempty", KIND_ON, FIELD(nonempty)},
-    {"create", KIND_ON, FIELD(create)},
-    {"insecure_http", KIND_ON, FIELD(insecure_http)},
-    {"transform_symlinks", KIND_ON, FIELD(transform_symlinks)},
-    {"no_transform_symlinks", KIND_OFF, FIELD(transform_symlinks)},
-    {"cache_dir", KIND_PATH, FIELD(cache_dir)},
-    {"uid", KIND_SPECIAL, 0},
-    {"gid", KIND_SPECIAL, 0},
-    {"umask", KIND_SPECIAL, 0},
-    {"idmap", KIND_SPECIAL, 0},
-    {"cache_timeout", KIND_SPECIAL, 0},
-    {"cache_size", KIND_SPECIAL, 0},
-    {"timeout", KIND_SPECIAL, 0},
-    {"max_connections", KIND_SPECIAL, 0},
-    {"control", KIND_SPECIAL, 0},
-    {"no_control", KIND_SPECIAL, 0},
-    {"list_control", KIND_SPECIAL, 0},
-    {"no_list_control", KIND_SPECIAL, 0},
-    {"fsname", KIND_SPECIAL, 0},
-    {"remount", KIND_SPECIAL, 0},
-    /* What the kernel does for us. */
-    {"noexec", KIND_KERNEL, KERNEL(noexec)},
-    {"noatime", KIND_KERNEL, KERNEL(noatime)},
-    {"sync", KIND_KERNEL, KERNEL(sync)},
-    {"dirsync", KIND_KERNEL, KERNEL(dirsync)},
-    {"auto_unmount", KIND_KERNEL, KERNEL(auto_unmount)},
-    /* Meant for mount(8), or without a meaning here: nodev and nosuid
-     * always hold, access times are the VM's. */
-    {"_netdev", KIND_IGNORED, 0},
-    {"async", KIND_IGNORED, 0},
-    {"atime", KIND_IGNORED, 0},
-    {"auto", KIND_IGNORED, 0},
-    {"comment", KIND_IGNORED, 0},
-    {"defaults", KIND_IGNORED, 0},
-    {"dev", KIND_IGNORED, 0},
-    {"diratime", KIND_IGNORED, 0},
-    {"exec", KIND_IGNORED, 0},
-    {"group", KIND_IGNORED, 0},
-    {"helper", KIND_IGNORED, 0},
-    {"iversion", KIND_IGNORED, 0},
-    {"lazytime", KIND_IGNORED, 0},
-    {"loud", KIND_IGNORED, 0},
-    {"mand", KIND_IGNORED, 0},
-    {"noauto", KIND_IGNORED, 0},
-    {"nodev", KIND_IGNORED, 0},
-    {"nodiratime", KIND_IGNORED, 0},
-    {"nofail", KIND_IGNORED, 0},
-    {"nogroup", KIND_IGNORED, 0},
-    {"noiversion", KIND_IGNORED, 0},
-    {"nolazytime", KIND_IGNORED, 0},
-    {"nomand", KIND_IGNORED, 0},
-    {"noowner", KIND_IGNORED, 0},
-    {"norelatime", KIND_IGNORED, 0},
-    {"nostrictatime", KIND_IGNORED, 0},
-    {"nosuid", KIND_IGNORED, 0},
-    {"nouser", KIND_IGNORED, 0},
-    {"nousers", KIND_IGNORED, 0},
-    {"owner", KIND_IGNORED, 0},
-    {"relatime", KIND_IGNORED, 0},
-    {"silent", KIND_IGNORED, 0},
-    {"sloppy", KIND_IGNORED, 0},
-    {"strictatime", KIND_IGNORED, 0},
-    {"subtype", KIND_IGNORED, 0},
-    {"suid", KIND_IGNORED, 0},
-    {"uhelper", KIND_IGNORED, 0},
-    {"user", KIND_IGNORED, 0},
-    {"users", KIND_IGNORED, 0},
-};
-
-#define MIB ((uint64_t)1 << 20)
-
-static int
-bad_value(
-    struct parse *p, const char *name, const char *value, const char *wanted)
-{
-	return usage(p, "-o %s=%s: %s", name, value, wanted);
-}
-
-/* Set an option that is more than one member.  value: NULL if there is none. */
-static int
-set_special(struct parse *p, const char *name, const char *value)
-{
-	struct options *o = p->options;
-	uint64_t number = 0;
-	unsigned mask;
-
-	if (strcmp(name, "no_control") == 0) {
-		if (value != NULL)
-			return usage(p, "-o %s takes no value", name);
-		free(o->control);
-		o->control = NULL;
-		return 0;
-	}
-	if (strcmp(name, "list_control") == 0 ||
-	    strcmp(name, "no_list_control") == 0) {
-		if (value != NULL)
-			return usage(p, "-o %s takes no value", name);
-		o->list_control =
-		    name[0] == 'l' ? LIST_CONTROL_ALL : LIST_CONTROL_NONE;
-		return 0;
-	}
-	if (strcmp(name, "remount") == 0)
-		return usage(p,
-		    "-o remount is not supported: unmount, then "
-		    "mount with the new options");
-
-	if (value == NULL || value[0] == '\0')
-		return usage(p, "-o %s needs a value", name);
-	if (strcmp(name, "uid") == 0 || strcmp(name, "gid") == 0) {
-		/* The largest number means "unchanged" to chown(2). */
-		if (!option_number(value, 0, UINT32_MAX - 1, &number))
-			return bad_value(p, name, value, "not a number");
-		if (name[0] == 'u') {
-			o->set_uid = true;
-			o->uid = number;
-		} else {
-			o->set_gid = true;
-			o->gid = number;
-		}
-	} else if (strcmp(name, "umask") == 0) {
-		if (!option_octal(value, 0777, &mask))
-			return bad_value(p, name, value,
-			    "not an octal number from 0 to 777");
-		o->set_umask = true;
-		o->umask = mask;
-	} else if (strcmp(name, "idmap") == 0) {
-		if (strcmp(value, "none") != 0 && strcmp(value, "user") != 0)
-			return bad_value(
-			    p, name, value, "it must be \"user\" or \"none\"");
-		o->idmap = value[0] == 'u';
-	} else if (strcmp(name, "cache_timeout") == 0) {
-		if (!option_seconds(value, 86400, &o->cache_timeout_ms))
-			return bad_value(p, name, value,
-			    "not a number of seconds from 0 to 86400");
-	} else if (strcmp(name, "timeout") == 0) {
-		if (!option_number(value, 1, 3600, &number))
-			return bad_value(p, name, value,
-			    "not a whole number of seconds from 1 to 3600");
-		o->timeout_s = number;
-	} else if (strcmp(name, "cache_size") == 0) {
-		if (!option_size(value, MIB, MIB << 30, &o->cache_size))
-			return bad_value(p, name, value,
-			    "not a size of 1M or more, such as 500M or 2G");
-	} else if (strcmp(name, "max_connections") == 0) {
-		if (!option_number(value, 1, 64, &number))
-			return bad_value(
-			    p, name, value, "not a number from 1 to 64");
-		o->max_connections = number;
-	} else if (strcmp(name, "control") == 0) {
-		/* NAME.json must be a file name, too. */
-		if (strchr(value, '/') != NULL || strcmp(value, ".") == 0 ||
-		    strcmp(value, "..") == 0 ||
-		    strlen(value) > NAME_MAX - strlen(JSON_SUFFIX))
-			return bad_value(p, name, value, "not a file name");
-		set_string(&o->control, strdup(value));
-	} else if (strcmp(name, "fsname") == 0)
-		set_string(&p->fsname, strdup(value));
-	return 0;
-}
-
-static int
-set_option(struct parse *p, const char *name, const char *value)
-{
-	const struct option_name *found = NULL;
-	char **string;
-	size_t i;
-
-	/* x-systemd.automount and the like; X-mount.mkdir */
-	if (strncasecmp(name, "x-", 2) == 0)
-		return 0;
-	for (i = 0; i < sizeof option_names / sizeof *option_names; i++)
-		if (strcmp(option_names[i].name, name) == 0)
-			found = &option_names[i];
-	if (found == NULL) {
-		if (p->sloppy)
-			return 0;
-		/* The mistake that would show the key to everybody. */
-		if (strcmp(name, "key") == 0 || strcmp(name, "api_key") == 0)
-			return usage(p,
-			    "-o %s: a key on the command line can "
-			    "be seen by others; put it into a file "
-			    "(-o key_file=FILE)",
-			    name);
-		return usage(
-		    p, "unknown option: -o %s (see gentilityfs -h)", name);
-	}
-	switch (found->kind) {
-	case KIND_IGNORED:
-		return 0;
-	case KIND_SPECIAL:
-		return set_special(p, name, value);
-	case KIND_STRING:
-	case KIND_PATH:
-		if (value == NULL || value[0] == '\0')
-			return usage(p, "-o %s needs a value", name);
-		string = (char **)((char *)p->options + found->field);
-		set_string(string,
-		    found->kind == KIND_PATH ? options_home(value)
-					     : strdup(value));
-		return 0;
-	case KIND_ON:
-	case KIND_OFF:
-	case KIND_KERNEL:
-		break;
-	}
-	if (value != NULL)
-		return usage(p, "-o %s takes no value", name);
-	if (found->kind == KIND_KERNEL)
-		*(bool *)((char *)p + found->field) = true;
-	else
-		*(bool *)((char *)p->options + found->field) =
-		    found->kind == KIND_ON;
-	return 0;
-}
-
-/* Options between commas; a backslash takes the next byte as it is. */
-static int
-set_options(struct parse *p, const char *list)
-{
-	char *item = need(malloc(strlen(list) + 1)), *value;
-	size_t len = 0;
-	int status = 0;
-
-	for (;; list++) {
-		if (*list == '\\' && list[1] != '\0') {
-			item[len++] = *++list;
-			continue;
-		}
-		if (*list != ',' && *list != '\0') {
-			item[len++] = *list;
-			continue;
-		}
-		item[len] = '\0';
-		if ((value = strchr(item, '=')) != NULL)
-			*value++ = '\0';
-		if (len > 0 && (status = set_option(p, item, value)) != 0)
-			break;
-		if (*list == '\0')
-			break;
-		len = 0;
-	}
-	free(item);
-	return status;
-}
-
-/* --- the whole ----------------------------------------------------------- */
 
 static int
 default_cache_dir(struct parse *p)
@@ -379,12 +87,12 @@ default_cache_dir(struct parse *p)
 	else if (home != NULL)
 		n = asprintf(&o->cache_dir, "%s/.cache/gentilityfs", home);
 	else
-		return usage(p,
+		return options_wrong(p,
 		    "no home directory for the cache: "
 		    "give one with -o cache_dir=DIR");
 	if (n == -1)
 		o->cache_dir = NULL;
-	need(o->cache_dir);
+	options_need(o->cache_dir);
 	return 0;
 }
 
@@ -395,12 +103,12 @@ absolute(char *path)
 
 	if (path[0] == '/')
 		return path;
-	cwd = need(getcwd(NULL, 0));
+	cwd = options_need(getcwd(NULL, 0));
 	if (asprintf(&full, "%s/%s", cwd, path) == -1)
 		full = NULL;
 	free(cwd);
 	free(path);
-	return need(full);
+	return options_need(full);
 }
 
 /*
@@ -411,7 +119,7 @@ kernel_options(struct parse *p)
 {
 	struct options *o = p->options;
 	const char *in = p->fsname != NULL ? p->fsname : o->source;
-	char *name = need(malloc(2 * strlen(in) + 1)), *out = name;
+	char *name = options_need(malloc(2 * strlen(in) + 1)), *out = name;
 
 	for (; *in != '\0'; in++) {
 		if (*in == ',' || *in == '\\')
@@ -428,7 +136,7 @@ kernel_options(struct parse *p)
 		p->sync ? ",sync" : "", p->dirsync ? ",dirsync" : "",
 		p->auto_unmount ? ",auto_unmount" : "") == -1)
 		o->fuse_options = NULL;
-	need(o->fuse_options);
+	options_need(o->fuse_options);
 	free(name);
 }
 
@@ -445,7 +153,7 @@ complete(struct parse *p)
 			origin = "GENTILITY_API_URL";
 		else
 			url = DEFAULT_URL;
-		set_string(&o->url, strdup(url));
+		options_set_string(&o->url, strdup(url));
 	}
 	if (source_check_url(o->url, o->insecure_http, origin, p->detail,
 		OPTIONS_DETAIL) != 0)
@@ -453,8 +161,9 @@ complete(struct parse *p)
 	if (o->cache_dir == NULL && (status = default_cache_dir(p)) != 0)
 		return status;
 	if (o->cache_dir[0] != '/')
-		return bad_value(p, "cache_dir", o->cache_dir,
-		    "it must be an absolute path");
+		return options_wrong(p,
+		    "-o cache_dir=%s: it must be an absolute path",
+		    o->cache_dir);
 	/* The daemon leaves the directory it was started in. */
 	if (o->cacert != NULL)
 		o->cacert = absolute(o->cacert);
@@ -474,99 +183,206 @@ unknown_flag(struct parse *p, char **argv)
 	/* A long one is where getopt stands; of a cluster it tells the letter.
 	 */
 	if (optopt == 0 || strncmp(word, "--", 2) == 0)
-		return usage(
+		return options_wrong(
 		    p, "unknown option: %s (see gentilityfs -h)", word);
-	return usage(p, "unknown option: -%c (see gentilityfs -h)", optopt);
+	return options_wrong(
+	    p, "unknown option: -%c (see gentilityfs -h)", optopt);
+}
+
+/* Long options without a letter. */
+enum { FLAG_CHECK = 256, FLAG_STATS, FLAG_JSON, FLAG_PROMETHEUS, FLAG_WATCH };
+
+static const struct option longopts[] = {
+    {"help", no_argument, NULL, 'h'},
+    {"version", no_argument, NULL, 'V'},
+    {"check", no_argument, NULL, FLAG_CHECK},
+    {"stats", no_argument, NULL, FLAG_STATS},
+    {"json", no_argument, NULL, FLAG_JSON},
+    {"prometheus", no_argument, NULL, FLAG_PROMETHEUS},
+    {"watch", optional_argument, NULL, FLAG_WATCH},
+    {NULL, 0, NULL, 0},
+};
+
+/* What is to be done instead of a mount, and how its result is shown. */
+static int
+set_task(struct parse *p, int flag, const char *value)
+{
+	struct options *o = p->options;
+	enum options_task task = o->task;
+
+	switch (flag) {
+	case FLAG_CHECK:
+	case FLAG_STATS:
+		o->task = flag == FLAG_CHECK ? OPTIONS_CHECK : OPTIONS_STATS;
+		if (task != OPTIONS_MOUNT && task != o->task)
+			return options_wrong(
+			    p, "--check and --stats exclude each other");
+		break;
+	case FLAG_JSON:
+		o->json = true;
+		break;
+	case FLAG_PROMETHEUS:
+		o->prometheus = true;
+		break;
+	case FLAG_WATCH:
+		o->watch_ms = 2000;
+		if (value != NULL &&
+		    (!option_seconds(value, 86400, &o->watch_ms) ||
+			o->watch_ms < 100))
+			return options_wrong(p,
+			    "--watch=%s: not a number of seconds from 0.1 to "
+			    "86400",
+			    value);
+		break;
+	}
+	return 0;
 }
 
 static int
-parse_arguments(struct parse *p, int argc, char **argv)
+check_task(struct parse *p)
 {
-	static const struct option longopts[] = {
-	    {"help", no_argument, NULL, 'h'},
-	    {"version", no_argument, NULL, 'V'},
-	    {NULL, 0, NULL, 0},
-	};
-	struct options *o = p->options;
-	const char *words[2] = {NULL, NULL};
-	/* '-': also words between options, whatever POSIXLY_CORRECT says. */
-	const char *letters = p->mount_helper ? "-:fnsvVho:t:N:" : "-:dfhsVo:";
-	struct source source;
-	size_t count = 0;
-	int c, status, error;
+	const struct options *o = p->options;
 
-	opterr = 0;
-	optind = 0; /* glibc: start over */
-	while ((c = getopt_long(argc, argv, letters, longopts, NULL)) != -1) {
-		switch (c) {
-		case 1:
-			if (count == 2)
-				return usage(p,
-				    "unexpected argument: %s (see "
-				    "gentilityfs -h)",
-				    optarg);
-			words[count++] = optarg;
-			break;
-		case 'd':
-			o->debug = true;
-			break;
-		case 'f':
-			if (p->mount_helper)
-				o->fake = true;
-			else
-				o->foreground = true;
-			break;
-		case 's':
-			if (p->mount_helper)
-				p->sloppy = true;
-			else
-				o->single = true;
-			break;
-		case 'n': /* mount(8): no mtab, -v, the type, a namespace */
-		case 'v':
-		case 't':
-		case 'N':
-			break;
-		case 'h':
-			o->show_help = true;
-			return 0;
-		case 'V':
-			o->show_version = true;
-			return 0;
-		case 'o':
-			if ((status = set_options(p, optarg)) != 0)
-				return status;
-			break;
-		case ':':
-			return usage(p, "option -%c needs a value", optopt);
-		default:
-			return unknown_flag(p, argv);
-		}
+	if (o->json && o->task == OPTIONS_MOUNT)
+		return options_wrong(
+		    p, "--json goes with --check or --stats only");
+	if (o->prometheus && o->task != OPTIONS_STATS)
+		return options_wrong(p, "--prometheus goes with --stats only");
+	if (o->watch_ms != 0 && o->task != OPTIONS_STATS)
+		return options_wrong(p, "--watch goes with --stats only");
+	if (o->prometheus && (o->json || o->watch_ms != 0))
+		return options_wrong(
+		    p, "--prometheus excludes --json and --watch");
+	return 0;
+}
+
+/* Flags that only mount(8) gives to its helpers mean nothing here. */
+static int
+set_flag(struct parse *p, int c, char **argv)
+{
+	struct options *o = p->options;
+
+	switch (c) {
+	case 'd':
+		o->debug = true;
+		break;
+	case 'f':
+		if (p->mount_helper)
+			o->fake = true;
+		else
+			o->foreground = true;
+		break;
+	case 's':
+		if (p->mount_helper)
+			p->sloppy = true;
+		else
+			o->single = true;
+		break;
+	case 'n': /* mount(8): no mtab, -v, the type, a namespace */
+	case 'v':
+	case 't':
+	case 'N':
+		break;
+	case 'h':
+		o->show_help = true;
+		break;
+	case 'V':
+		o->show_version = true;
+		break;
+	case 'o':
+		return options_set(p, optarg);
+	case FLAG_CHECK:
+	case FLAG_STATS:
+	case FLAG_JSON:
+	case FLAG_PROMETHEUS:
+	case FLAG_WATCH:
+		return set_task(p, c, optarg);
+	case ':':
+		return options_wrong(p, "option -%c needs a value", optopt);
+	default:
+		return unknown_flag(p, argv);
 	}
-	for (; optind < argc && count < 2; optind++) /* behind "--" */
-		words[count++] = argv[optind];
-	if (optind < argc)
-		return usage(p, "unexpected argument: %s (see gentilityfs -h)",
-		    argv[optind]);
-	if (count == 0)
-		return usage(p,
-		    "SOURCE is missing: gentilityfs [options] "
-		    "PROFILE/ROOM[:PATH] MOUNTPOINT (see gentilityfs -h)");
-	error = source_parse(words[0], &source, p->detail, OPTIONS_DETAIL);
+	return 0;
+}
+
+#define USAGE_MOUNT "gentilityfs [options] PROFILE/ROOM[:PATH] MOUNTPOINT"
+
+/* The arguments that are no options; NULL: not given. */
+static int
+set_words(struct parse *p, const char *first, const char *second)
+{
+	struct options *o = p->options;
+	struct source source;
+	int error;
+
+	if (o->task == OPTIONS_STATS) {
+		if (first == NULL || first[0] == '\0')
+			return options_wrong(p,
+			    "MOUNTPOINT is missing: gentilityfs --stats "
+			    "MOUNTPOINT");
+		options_set_string(&o->mountpoint, strdup(first));
+		return 0;
+	}
+	if (first == NULL)
+		return options_wrong(p, "SOURCE is missing: %s%s",
+		    o->task == OPTIONS_CHECK
+			? "gentilityfs --check PROFILE/ROOM[:PATH]"
+			: USAGE_MOUNT,
+		    " (see gentilityfs -h)");
+	error = source_parse(first, &source, p->detail, OPTIONS_DETAIL);
 	if (error == -ENOMEM)
-		need(NULL);
+		options_need(NULL);
 	if (error != 0)
 		return STATUS_USAGE;
 	o->source = source.text;
 	o->profile = source.profile;
 	o->room = source.room;
 	o->path = source.path;
-	if (count == 1 || words[1][0] == '\0')
-		return usage(p,
-		    "MOUNTPOINT is missing: gentilityfs [options] "
-		    "PROFILE/ROOM[:PATH] MOUNTPOINT");
-	set_string(&o->mountpoint, strdup(words[1]));
+	if (o->task == OPTIONS_MOUNT) {
+		if (second == NULL || second[0] == '\0')
+			return options_wrong(
+			    p, "MOUNTPOINT is missing: " USAGE_MOUNT);
+		options_set_string(&o->mountpoint, strdup(second));
+	}
 	return complete(p);
+}
+
+static int
+parse_arguments(struct parse *p, int argc, char **argv)
+{
+	struct options *o = p->options;
+	const char *words[2] = {NULL, NULL}, *more = NULL;
+	/* '-': also words between options, whatever POSIXLY_CORRECT says. */
+	const char *letters = p->mount_helper ? "-:fnsvVho:t:N:" : "-:dfhsVo:";
+	size_t count = 0;
+	int c, status;
+
+	opterr = 0;
+	optind = 0; /* glibc: start over */
+	while ((c = getopt_long(argc, argv, letters, longopts, NULL)) != -1) {
+		if (c != 1) {
+			if ((status = set_flag(p, c, argv)) != 0)
+				return status;
+			if (o->show_help || o->show_version)
+				return 0;
+		} else if (count < 2)
+			words[count++] = optarg;
+		else if (more == NULL)
+			more = optarg;
+	}
+	for (; optind < argc; optind++) /* behind "--" */
+		if (count < 2)
+			words[count++] = argv[optind];
+		else if (more == NULL)
+			more = argv[optind];
+	if ((status = check_task(p)) != 0)
+		return status;
+	if (o->task != OPTIONS_MOUNT && words[1] != NULL)
+		more = words[1];
+	if (more != NULL)
+		return options_wrong(
+		    p, "unexpected argument: %s (see gentilityfs -h)", more);
+	return set_words(p, words[0], words[1]);
 }
 
 int
@@ -581,10 +397,10 @@ options_parse(
 	    .transform_symlinks = true,
 	    .idmap = true,
 	    .cache_timeout_ms = 5000,
-	    .cache_size = 1024 * MIB,
+	    .cache_size = (uint64_t)1 << 30,
 	    .timeout_s = 30,
 	    .max_connections = 8,
-	    .control = need(strdup(DEFAULT_CONTROL)),
+	    .control = options_need(strdup(DEFAULT_CONTROL)),
 	    .list_control = LIST_CONTROL_ROOT,
 	};
 	detail[0] = '\0';
@@ -623,6 +439,7 @@ options_usage(FILE *out)
 	/* clang-format off */
 	fputs(
 "usage: gentilityfs [options] PROFILE/ROOM[:PATH] MOUNTPOINT\n"
+"       gentilityfs --check [options] SOURCE    gentilityfs --stats MOUNTPOINT\n"
 "       fusermount3 -u MOUNTPOINT\n"
 " -f  stay in the foreground   -d  and show each request   -s  one thread\n"
 " -h  this help                -V  version                 -o  NAME[=VALUE],...\n"

@@ -25,6 +25,14 @@ struct options {
 	char *key; /* filled in by key_load(); wiped by options_free() */
 	char *key_from; /* where it was found, for messages */
 
+	enum options_task {
+		OPTIONS_MOUNT,
+		OPTIONS_CHECK, /* mountpoint is NULL */
+		OPTIONS_STATS /* nothing but mountpoint is set */
+	} task;
+	bool json, prometheus; /* how the result is shown */
+	unsigned watch_ms; /* show it again and again; 0: once */
+
 	bool foreground, debug, single; /* -f -d -s; -d implies -f */
 	bool show_help, show_version;
 	bool fake; /* mount(8)'s -f: all but the mount itself */

@@ -4,7 +4,14 @@
 
 #include "retry.h"
 
-enum { RETRY_BASE_MS = 200, RETRY_MAX_MS = 8000, RETRY_AFTER_JITTER_MS = 250 };
+enum {
+	RETRY_BASE_MS = 200,
+	RETRY_MAX_MS = 8000,
+	RETRY_AFTER_JITTER_MS = 250,
+	/* A name or a port that nobody ever answered at, but surely does not
+	 * now, is a mistake more often than a service that is starting. */
+	RETRY_STRANGER_MS = 3000
+};
 
 unsigned
 retry_backoff_ms(unsigned failures, unsigned random)
@@ -53,7 +60,7 @@ status_may_pass(long status)
 int
 retry_delay_ms(const struct retry_case *c)
 {
-	uint64_t delay;
+	uint64_t delay, limit = c->limit_ms;
 
 	if (c->error != 0) {
 		if (!error_may_pass(c->error))
@@ -69,7 +76,10 @@ retry_delay_ms(const struct retry_case *c)
 		    c->random % RETRY_AFTER_JITTER_MS;
 	else
 		delay = retry_backoff_ms(c->attempt, c->random);
-	if (c->elapsed_ms + delay >= c->limit_ms || delay > INT_MAX)
+	if (c->stranger && limit > RETRY_STRANGER_MS &&
+	    (c->error == -ECONNREFUSED || c->error == -EHOSTUNREACH))
+		limit = RETRY_STRANGER_MS;
+	if (c->elapsed_ms + delay >= limit || delay > INT_MAX)
 		return -1;
 	return (int)delay;
 }

@@ -20,6 +20,7 @@ struct retry_case {
 	bool malformed; /* 2xx, but the body made no sense or was cut */
 	bool refused; /* not 2xx, and the body is the service's JSON error */
 	bool sent;
+	bool stranger; /* no answer of any kind ever came from there */
 	unsigned retry_after_s;
 	unsigned attempt; /* 1 after the first */
 	unsigned elapsed_ms; /* since the first attempt began */

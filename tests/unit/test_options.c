@@ -122,6 +122,49 @@ help_and_version_need_nothing_else(void **state)
 }
 
 static void
+a_check_takes_a_source_alone(void **state)
+{
+	assert_int_equal(parse("--check", ROOM, "-o", "timeout=3"), 0);
+	assert_int_equal(o.task, OPTIONS_CHECK);
+	assert_string_equal(o.room, "r");
+	assert_int_equal(o.timeout_s, 3);
+	assert_null(o.mountpoint);
+	assert_false(o.json);
+	assert_int_equal(parse(ROOM, "--json", "--check"), 0);
+	assert_true(o.json);
+	assert_refused("SOURCE is missing", "--check");
+	assert_refused("malformed SOURCE", "--check", "x");
+	assert_refused("/mnt", "--check", ROOM, "/mnt");
+	assert_refused("--prometheus", "--check", ROOM, "--prometheus");
+	assert_refused("--watch", "--check", ROOM, "--watch");
+}
+
+static void
+stats_take_a_mount_point_alone(void **state)
+{
+	assert_int_equal(parse("--stats", "/mnt"), 0);
+	assert_int_equal(o.task, OPTIONS_STATS);
+	assert_string_equal(o.mountpoint, "/mnt");
+	assert_int_equal(o.watch_ms, 0);
+	assert_int_equal(parse("--stats", "--watch", "--json", "/mnt"), 0);
+	assert_int_equal(o.watch_ms, 2000);
+	assert_true(o.json);
+	assert_int_equal(parse("--watch=0.5", "/mnt", "--stats"), 0);
+	assert_int_equal(o.watch_ms, 500);
+	assert_int_equal(parse("--stats", "--prometheus", "/mnt"), 0);
+	assert_true(o.prometheus);
+	assert_refused("MOUNTPOINT is missing", "--stats");
+	assert_refused("/b", "--stats", "/a", "/b");
+	assert_refused("--watch=0", "--stats", "/a", "--watch=0");
+	assert_refused("--watch=x", "--stats", "/a", "--watch=x");
+	assert_refused(
+	    "--prometheus", "--stats", "/a", "--prometheus", "--json");
+	assert_refused("exclude", "--stats", "--check", "/a");
+	assert_refused("--json", "--json", ROOM, "/mnt");
+	assert_refused("--watch", "--watch", ROOM, "/mnt");
+}
+
+static void
 every_option_is_understood(void **state)
 {
 	assert_int_equal(
@@ -172,7 +215,7 @@ unknown_options_are_named(void **state)
 	assert_refused("-o bogus", "-o", "bogus=1", ROOM, "/mnt");
 	assert_refused("-x", "-x", ROOM, "/mnt");
 	assert_refused("-z", "-fz", ROOM, "/mnt");
-	assert_refused("--check", "--check", ROOM);
+	assert_refused("--checks", "--checks", ROOM);
 	assert_refused("--long", "--long=1", ROOM, "/mnt");
 	assert_refused("-o needs", ROOM, "/mnt", "-o");
 	assert_refused("extra", ROOM, "/mnt", "extra");
@@ -540,6 +583,8 @@ main(void)
 	    option_test(defaults_are_those_of_the_manual),
 	    option_test(options_may_stand_anywhere),
 	    option_test(help_and_version_need_nothing_else),
+	    option_test(a_check_takes_a_source_alone),
+	    option_test(stats_take_a_mount_point_alone),
 	    option_test(every_option_is_understood),
 	    option_test(the_last_of_two_holds),
 	    option_test(unknown_options_are_named),

@@ -203,6 +203,33 @@ test_nothing_begins_after_the_limit(void **state)
 	assert_int_equal(retry_delay_ms(&c), -1);
 }
 
+static void
+test_nobody_there_is_soon_believed(void **state)
+{
+	static const int certain[] = {-ECONNREFUSED, -EHOSTUNREACH};
+	struct retry_case c;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof certain / sizeof certain[0]; i++) {
+		c = error_case(certain[i]);
+		c.stranger = true;
+		assert_true(retry_delay_ms(&c) > 0);
+		c.elapsed_ms = 3000;
+		assert_int_equal(retry_delay_ms(&c), -1);
+		/* Who answered before may come back. */
+		c.stranger = false;
+		assert_true(retry_delay_ms(&c) > 0);
+	}
+	c = error_case(-ETIMEDOUT); /* may be slow to start */
+	c.stranger = true;
+	c.elapsed_ms = 3000;
+	assert_true(retry_delay_ms(&c) > 0);
+	c = status_case(503);
+	c.stranger = true;
+	c.elapsed_ms = 3000;
+	assert_true(retry_delay_ms(&c) > 0);
+}
+
 int
 main(void)
 {
@@ -214,6 +241,7 @@ main(void)
 	    cmocka_unit_test(test_delays_grow_with_jitter),
 	    cmocka_unit_test(test_retry_after_is_obeyed),
 	    cmocka_unit_test(test_nothing_begins_after_the_limit),
+	    cmocka_unit_test(test_nobody_there_is_soon_believed),
 	};
 
 	return cmocka_run_group_tests_name("retry", tests, NULL, NULL);
