@@ -134,6 +134,14 @@ api_last_contact(struct api *api)
 	return when;
 }
 
+void
+api_get_contact(struct api *api, struct api_contact *out)
+{
+	pthread_mutex_lock(&api->lock);
+	*out = api->contact;
+	pthread_mutex_unlock(&api->lock);
+}
+
 bool
 api_note_instance(struct api *api, unsigned generation, const char *id)
 {

@@ -47,6 +47,16 @@ const char *api_base_url(const struct api *);
 /* Monotonic milliseconds at the last whole answer; 0: none yet. */
 uint64_t api_last_contact(struct api *);
 
+/* The newest connection, for --check. */
+struct api_contact {
+	unsigned name_us, connect_us, tls_us;
+	char address[64]; /* "": there was none */
+};
+void api_get_contact(struct api *, struct api_contact *);
+/* The form of the wildcard that was found to work, as /tmp/x is written in it;
+ * NULL: none was yet. */
+const char *api_file_form(struct api *);
+
 enum api_kind {
 	API_META, /* internal, short */
 	API_BULK, /* internal, large */

@@ -88,11 +88,24 @@ gate_leave(
     struct api *api, const struct api_job *job, int error, uint64_t began)
 {
 	uint64_t now = api_now();
+	const struct http_contact *c = &job->res.contact;
 	bool slowed;
 
-	if (error != 0)
+	if (error != 0 && c->address[0] == '\0')
 		return;
 	pthread_mutex_lock(&api->lock);
+	if (c->address[0] != '\0') {
+		api->contact = (struct api_contact){
+		    .name_us = c->name_us,
+		    .connect_us = c->connect_us,
+		    .tls_us = c->tls_us,
+		};
+		memcpy(api->contact.address, c->address, sizeof c->address);
+	}
+	if (error != 0) {
+		pthread_mutex_unlock(&api->lock);
+		return;
+	}
 	api->last_contact = now;
 	api_pace_answer(&api->pace, now, began, job->res.status,
 	    job->res.retry_after_s, arc4random());

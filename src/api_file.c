@@ -30,6 +30,21 @@ api_file_target(const char *prefix, const char *path, enum api_form form)
 	return target;
 }
 
+const char *
+api_file_form(struct api *api)
+{
+	static const char *const shown[API_FORMS] = {
+	    [API_FORM_PLAIN] = "/file/tmp/x",
+	    [API_FORM_DOUBLE] = "/file//tmp/x",
+	    [API_FORM_ENCODED] = "/file/%2Ftmp/x",
+	};
+	int form = atomic_load(&api->file_form);
+
+	if (form >= API_FORMS)
+		form = atomic_load(&api->raw_form);
+	return form >= API_FORMS ? NULL : shown[form];
+}
+
 static int
 parse_file(void *arg, const struct http_response *res)
 {

@@ -45,6 +45,7 @@ struct api {
 	char instance[37]; /* guarded by lock */
 	unsigned generation; /* guarded by lock; grows with each change */
 	uint64_t last_contact; /* guarded by lock */
+	struct api_contact contact; /* guarded by lock */
 	struct api_pace pace; /* guarded by lock */
 	bool creating; /* guarded by lock; one creation at a time */
 	unsigned creations; /* guarded by lock; how many ended */

@@ -58,6 +58,12 @@ struct http_request {
 	void *sink_arg;
 };
 
+/* How a new connection came to be; all 0 when one was used again. */
+struct http_contact {
+	unsigned name_us, connect_us, tls_us; /* how long each step took */
+	char address[64]; /* the peer's */
+};
+
 struct http_response {
 	long status; /* 0: no answer */
 	char *body; /* NUL-terminated; NULL when empty */
@@ -68,6 +74,9 @@ struct http_response {
 	uint64_t length; /* Content-Length, UINT64_MAX if absent */
 	bool sent; /* bytes of the request may have reached the server */
 	unsigned ms; /* how long it took from dispatch */
+	uint64_t us; /* the same, finer */
+	uint64_t out, in; /* bytes of the bodies, as they are on the wire */
+	struct http_contact contact;
 	char detail[256]; /* the cause when http_perform() fails: for the log */
 };
 

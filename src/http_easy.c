@@ -440,6 +440,39 @@ set_detail(const struct http_transfer *t, CURLcode code, int error)
 			*p = ' ';
 }
 
+/* What the connection and the wire saw. */
+static void
+set_figures(struct http_transfer *t)
+{
+	struct http_response *res = t->res;
+	curl_off_t name = 0, connect = 0, tls = 0, up = 0, down = 0, total = 0;
+	long fresh = 0;
+	char *address = NULL;
+
+	curl_easy_getinfo(t->easy, CURLINFO_SIZE_UPLOAD_T, &up);
+	curl_easy_getinfo(t->easy, CURLINFO_SIZE_DOWNLOAD_T, &down);
+	curl_easy_getinfo(t->easy, CURLINFO_TOTAL_TIME_T, &total);
+	res->out = (uint64_t)up;
+	res->in = (uint64_t)down;
+	/* It does not look at the clock when it is stopped from outside. */
+	res->us = (uint64_t)res->ms * 1000;
+	if (total > 0 && (uint64_t)total / 1000 + 1 >= res->ms)
+		res->us = (uint64_t)total;
+	curl_easy_getinfo(t->easy, CURLINFO_NUM_CONNECTS, &fresh);
+	if (fresh == 0)
+		return;
+	curl_easy_getinfo(t->easy, CURLINFO_NAMELOOKUP_TIME_T, &name);
+	curl_easy_getinfo(t->easy, CURLINFO_CONNECT_TIME_T, &connect);
+	curl_easy_getinfo(t->easy, CURLINFO_APPCONNECT_TIME_T, &tls);
+	curl_easy_getinfo(t->easy, CURLINFO_PRIMARY_IP, &address);
+	res->contact.name_us = (unsigned)name;
+	res->contact.connect_us =
+	    (unsigned)(connect > name ? connect - name : 0);
+	res->contact.tls_us = (unsigned)(tls > connect ? tls - connect : 0);
+	snprintf(res->contact.address, sizeof res->contact.address, "%s",
+	    address == NULL ? "" : address);
+}
+
 int
 http_easy_finish(struct http_transfer *t, CURLcode code)
 {
@@ -464,6 +497,7 @@ http_easy_finish(struct http_transfer *t, CURLcode code)
 		    "the connection ended within the headers");
 	}
 	res->sent = may_have_sent(t);
+	set_figures(t);
 	if (error != 0) {
 		set_detail(t, code, error);
 		free(res->body);

@@ -71,6 +71,7 @@ struct probe {
 	size_t npseudo;
 	uint64_t *pseudo; /* st_dev of proc, sysfs, ...: sizes there lie */
 	bool gzip, timeout, python3, perl; /* tools */
+	char *have; /* the names of the tools found, separated by blanks */
 	char *system; /* one line for people: uname and the tools found */
 };
 

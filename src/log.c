@@ -8,6 +8,7 @@
 /* The one process-wide state: where the process's log goes. */
 static atomic_bool to_syslog;
 static atomic_bool debugging;
+static atomic_bool silent;
 
 void
 log_open(bool use_syslog, bool debug)
@@ -16,6 +17,12 @@ log_open(bool use_syslog, bool debug)
 		openlog("gentilityfs", LOG_PID, LOG_DAEMON);
 	to_syslog = use_syslog;
 	debugging = debug;
+}
+
+void
+log_silence(void)
+{
+	silent = true;
 }
 
 bool
@@ -30,6 +37,8 @@ log_write(int priority, const char *fmt, va_list ap)
 {
 	char line[2048], *c;
 
+	if (silent)
+		return;
 	vsnprintf(line, sizeof line, fmt, ap);
 	for (c = line; *c != '\0'; c++)
 		if ((unsigned char)*c < ' ' || *c == 0x7f)

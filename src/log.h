@@ -15,6 +15,7 @@ enum log_level {
 };
 
 void log_open(bool use_syslog, bool debug);
+void log_silence(void); /* for a program that says all there is to say */
 bool log_debug_enabled(void);
 void log_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

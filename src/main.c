@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "check.h"
 #include "fs.h"
 #include "key.h"
 #include "log.h"
@@ -126,11 +127,10 @@ release_parent(void)
 	parent_fd = -1;
 }
 
-/* First contact, mount, serve, unmount. */
-static int
-serve(struct options *o)
+static struct room_config
+room_config(const struct options *o)
 {
-	const struct room_config config = {
+	return (struct room_config){
 	    .profile = o->profile,
 	    .room = o->room,
 	    .base_url = o->url,
@@ -141,6 +141,13 @@ serve(struct options *o)
 	    .timeout_ms = o->timeout_s * 1000,
 	    .create = o->create,
 	};
+}
+
+/* First contact, mount, serve, unmount. */
+static int
+serve(struct options *o)
+{
+	const struct room_config config = room_config(o);
 	char detail[512] = "";
 	struct room *room = NULL;
 	struct fs *fs = NULL;
@@ -208,6 +215,17 @@ main(int argc, char **argv)
 	if (options.show_help || options.show_version)
 		goto out;
 
+	/* A core would hold the key, and files of the room. */
+	setrlimit(RLIMIT_CORE, &no_core);
+	signal(SIGPIPE, SIG_IGN);
+	umask(077);
+	if (options.task == OPTIONS_CHECK) {
+		struct room_config config = room_config(&options);
+
+		log_open(false, options.debug);
+		status = check_run(&options, &config);
+		goto out;
+	}
 	status = EXIT_FAILURE;
 	if (mountpoint_check(&options, detail) != 0 ||
 	    key_load(options.key_file, &options.key, &options.key_from, detail,
@@ -220,10 +238,6 @@ main(int argc, char **argv)
 		status = EXIT_SUCCESS;
 		goto out;
 	}
-	/* A core would hold the key, and files of the room. */
-	setrlimit(RLIMIT_CORE, &no_core);
-	signal(SIGPIPE, SIG_IGN);
-	umask(077);
 	log_open(!options.foreground, options.debug);
 	if (options.foreground || (status = detach()) == 0)
 		status = serve(&options);

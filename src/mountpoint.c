@@ -261,6 +261,36 @@ check_allow_other(char *detail)
 	return 0;
 }
 
+/* Is there a program of that name in $PATH? */
+static bool
+has_program(const char *name)
+{
+	const char *path = getenv("PATH"), *end;
+	char full[PATH_MAX];
+
+	for (; path != NULL && *path != '\0'; path = *end ? end + 1 : end) {
+		end = strchrnul(path, ':');
+		if (snprintf(full, sizeof full, "%.*s/%s", (int)(end - path),
+			path, name) < PATH_MAX &&
+		    access(full, X_OK) == 0)
+			return true;
+	}
+	return false;
+}
+
+int
+mountpoint_check_fuse(char detail[OPTIONS_DETAIL])
+{
+	int error;
+
+	if ((error = check_device(detail)) != 0)
+		return error;
+	if (geteuid() != 0 && !has_program("fusermount3"))
+		return explain(detail, -ENOENT,
+		    "fusermount3 is missing: install the package fuse3");
+	return 0;
+}
+
 int
 mountpoint_check(struct options *o, char detail[OPTIONS_DETAIL])
 {

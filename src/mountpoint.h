@@ -10,4 +10,7 @@
  */
 int mountpoint_check(struct options *, char detail[OPTIONS_DETAIL]);
 
+/* The part of it that is about this machine alone: /dev/fuse, fusermount3. */
+int mountpoint_check_fuse(char detail[OPTIONS_DETAIL]);
+
 #endif

@@ -13,6 +13,7 @@ probe_free(struct probe *p)
 	free(p->home);
 	free(p->cwd);
 	free(p->pseudo);
+	free(p->have);
 	free(p->system);
 	*p = (struct probe){.gnu = false};
 }
@@ -161,6 +162,8 @@ finish(struct probe *p, const struct values *v)
 	p->timeout = has_word(v->have, "timeout");
 	p->python3 = has_word(v->have, "python3");
 	p->perl = has_word(v->have, "perl");
+	if (set_text(&p->have, v->have) != 0)
+		return -ENOMEM;
 	if (asprintf(&p->system, "%s; %s tools; has %s", v->uname, v->tools,
 		v->have) == -1) {
 		p->system = NULL;

@@ -70,6 +70,16 @@ size_t room_attr_items(
     const char *path, const struct room_setattr *, struct script_change *to);
 int64_t room_time(int64_t ns); /* ROOM_TIME_* as SCRIPT_TIME_* */
 
+/* A command's output that the room cuts, taken in pieces from a file there. */
+int room_script_staged(struct room *, enum api_kind, const char *command,
+    const char *nonce, size_t cut_at, char **out, size_t *out_len);
+/* More than this of one answer, unpacked, is not believed. */
+#define ROOM_PAYLOAD_MAX ((size_t)256 * 1024 * 1024)
+
+/* room_open() in two steps: without any request, and the first contact. */
+int room_begin(struct room **, const struct room_config *, char detail[512]);
+int room_find_root(struct room *, char detail[512]);
+
 int room_errno(int error);
 
 /* Take over what a probe found. */
