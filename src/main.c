@@ -227,6 +227,10 @@ main(int argc, char **argv)
 		goto out;
 	}
 	status = EXIT_FAILURE;
+	if (options.task == OPTIONS_STATS) {
+		complain("--stats is not there yet");
+		goto out;
+	}
 	if (mountpoint_check(&options, detail) != 0 ||
 	    key_load(options.key_file, &options.key, &options.key_from, detail,
 		sizeof detail) != 0) {
