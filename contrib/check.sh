@@ -1,6 +1,7 @@
 #!/bin/bash
 # check.sh [PART...]   install what the tests need, build, and run all checks,
-#                      or only some: lint unit mount sanitize fuzz dist
+#                      or only some: lint unit mount sanitize fuzz dist, and
+#                      packages (Debian's, with lintian), which is no part of all
 # Works in ./build-check.  Every check runs, also when one before it failed; of
 # a failure the log's end is shown.  With the sanitizers one kind of room is
 # tried, and not every fault; CHECK_LONG=1 tries all.
@@ -255,7 +256,7 @@ formatted()
 shell_scripts()
 {
 	find contrib src tests .ci -name '*.sh' -exec shellcheck -x {} + &&
-	    shellcheck .ci/run
+	    shellcheck .ci/run contrib/completions/bash/*
 }
 
 manual()
@@ -394,6 +395,11 @@ dist()
 	check complete complete
 }
 
+packages()
+{
+	check debian contrib/package-deb.sh "$out/deb"
+}
+
 # --- all of it --------------------------------------------------------------
 
 summary()
@@ -411,9 +417,9 @@ summary()
 
 for part; do
 	case $part in
-	unit | lint | mount | sanitize | fuzz | dist) ;;
+	unit | lint | mount | sanitize | fuzz | dist | packages) ;;
 	*)
-		echo "usage: check.sh [lint|unit|mount|sanitize|fuzz|dist]..." >&2
+		echo "usage: check.sh [lint|unit|mount|sanitize|fuzz|dist|packages]..." >&2
 		exit 2
 		;;
 	esac
