@@ -168,8 +168,9 @@ def test_rooms_and_directories_complete(shell, tmp_path):
 def test_mounted_rooms_complete(shell, room, tmp_path):
     with Mount(room) as m:
         assert room.source in ask(shell, "gentilityfs ", str(tmp_path))
-        if "stats" in program_words():
-            assert m.dir in ask(shell, "gentilityfs --stats ", str(tmp_path))
+        assert m.dir not in ask(shell, "gentilityfs --check ", str(tmp_path))
+        found = ask(shell, "gentilityfs --stats ", str(tmp_path))
+        assert m.dir in found and room.source not in found
 
 
 # --- zsh, in a terminal --------------------------------------------------------
@@ -234,6 +235,7 @@ def test_zsh_completes(tmp_path):
             ("gentilityfs -o ro,key_file=my", "gentilityfs -o ro,key_file="
              "my-key"),
             ("gentilityfs -o idmap=n", "gentilityfs -o idmap=none"),
+            ("gentilityfs --check 550e", f"gentilityfs --check {room}"),
             ("gentilityfs 550e", f"gentilityfs {room}"),
             (f"gentilityfs {room} mount-", f"gentilityfs {room} mount-here/"),
         ):

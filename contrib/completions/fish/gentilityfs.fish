@@ -86,12 +86,22 @@ function __gentilityfs_given
     test $count = $argv[1]
 end
 
+function __gentilityfs_stats
+    contains -- --stats (commandline -opc)
+end
+
 complete -c gentilityfs -f
-complete -c gentilityfs -n '__gentilityfs_given 0' -a '(__gentilityfs_sources)' -d room
-complete -c gentilityfs -n '__gentilityfs_given 1' -a '(__fish_complete_directories)'
+complete -c gentilityfs -n '__gentilityfs_given 0; and not __gentilityfs_stats' -a '(__gentilityfs_sources)' -d room
+complete -c gentilityfs -n '__gentilityfs_given 0; and __gentilityfs_stats' -a '(__gentilityfs_mountpoints)' -d mount
+complete -c gentilityfs -n '__gentilityfs_given 1; and not __gentilityfs_stats' -a '(__fish_complete_directories)'
 complete -c gentilityfs -s o -x -a '(__gentilityfs_options)' -d options
 complete -c gentilityfs -s d -d 'stay in the foreground and show each request'
 complete -c gentilityfs -s f -d 'stay in the foreground'
 complete -c gentilityfs -s s -d 'one request at a time'
 complete -c gentilityfs -s h -l help -d 'show a help'
 complete -c gentilityfs -s V -l version -d 'show the version'
+complete -c gentilityfs -l check -d 'check the way to a room and what it can do'
+complete -c gentilityfs -l stats -d 'show what a mount does'
+complete -c gentilityfs -l json -d 'for programs'
+complete -c gentilityfs -l prometheus -d 'in the form of Prometheus'
+complete -c gentilityfs -l watch -d 'go on showing it'
