@@ -10,10 +10,15 @@
  * Small files that are opened one after another (grep -r, a compiler, git
  * status): what will be next in the tree's order is fetched by one command
  * before it is asked for.  Each fetch that was used makes the next one larger,
- * one that was not makes it small again.
+ * one that was not makes it small again.  And a directory with nothing but a
+ * few small files comes as a whole.
  */
 #define BULK_FILE  ((uint64_t)256 * 1024) /* no larger file is taken along */
 #define BULK_FILES 1000
+#define BULK_DIR   ((uint64_t)128 * 1024) /* a directory's few small files */
+/* What a file counts besides its bytes, as work for the VM and the cache. */
+#define BULK_EACH  4096
+#define BULK_JOBS  3 /* under way at once */
 #define BULK_PAUSE 3000 /* ms: then it is no longer one after another */
 /* Room for paths in a command. */
 #define BULK_PATHS ((size_t)80 * 1024)
@@ -58,6 +63,7 @@ bulk_run(struct job *job)
 	    fs->room, (const char *const *)b->paths, b->count, bulk_got, b);
 	tree_lock(fs->tree);
 	TAILQ_REMOVE(&fs->bulk.jobs, b, link);
+	fs->bulk.under_way--;
 	tree_unlock(fs->tree);
 }
 
@@ -119,7 +125,8 @@ bulk_add(struct bulk *b, struct node *n, unsigned level)
 
 /*
  * The next name in the order in which a tree is walked, among what is known;
- * wide: also in the directories below and beside this one.
+ * wide: also in the directories below, and beside this one within the row's
+ * top.
  */
 static struct dentry *
 walk_next(struct fs *fs, struct dentry *d, bool wide)
@@ -136,17 +143,16 @@ walk_next(struct fs *fs, struct dentry *d, bool wide)
 		next = RB_NEXT(dentries, &dir->dir->names, d);
 		if (next != NULL || !wide)
 			return next;
-		if (dir == tree_root(fs->tree) ||
+		if (dir == tree_root(fs->tree) || dir->id == fs->bulk.top ||
 		    (d = LIST_FIRST(&dir->names)) == NULL)
 			return NULL;
 	}
 }
 
-/* Gather from this file on; NULL: not worth it. */
+/* Gather from this name on; NULL: not worth it. */
 static struct bulk *
-bulk_gather(struct fs *fs, struct node *n, unsigned level)
+bulk_gather_from(struct fs *fs, struct dentry *d, unsigned level)
 {
-	struct dentry *d = LIST_FIRST(&n->names);
 	struct bulk *b;
 	size_t looked = 0;
 
@@ -163,37 +169,16 @@ bulk_gather(struct fs *fs, struct node *n, unsigned level)
 	return NULL;
 }
 
-/* Is this one of a row of files?  Then start to fetch it and the next. */
 static struct bulk *
-bulk_start(struct fs *fs, struct node *n)
+bulk_gather(struct fs *fs, struct node *n, unsigned level)
 {
-	uint64_t now = room_now(),
-		 dir = node_parent(n) ? node_parent(n)->id : 0;
-	struct bulk *b;
+	return bulk_gather_from(fs, LIST_FIRST(&n->names), level);
+}
 
-	if (now > fs->bulk.at + BULK_PAUSE) {
-		fs->bulk.row = 0;
-		fs->bulk.level = 0;
-		fs->bulk.sent = fs->bulk.used = 0;
-	}
-	fs->bulk.at = now;
-	if (fs->bulk.sent == 0) {
-		/* The second in one directory makes it a row. */
-		fs->bulk.row = fs->bulk.dir == dir ? fs->bulk.row + 1 : 1;
-		fs->bulk.dir = dir;
-		if (fs->bulk.row < 2)
-			return NULL;
-	} else if (fs->bulk.used * 2 >= fs->bulk.sent) {
-		if (fs->bulk.level + 1 < BULK_LEVELS)
-			fs->bulk.level++;
-	} else {
-		fs->bulk.level = 0;
-		fs->bulk.sent = fs->bulk.used = 0;
-		fs->bulk.row = 1;
-		return NULL;
-	}
-	if ((b = bulk_gather(fs, n, fs->bulk.level)) == NULL)
-		return NULL;
+/* Have it fetched; what is wanted of it waits for the job.  Freed if not. */
+static struct bulk *
+bulk_run_later(struct fs *fs, struct bulk *b)
+{
 	b->job.run = bulk_run;
 	b->job.free = bulk_free;
 	job_init(fs->pool, &b->job);
@@ -203,9 +188,110 @@ bulk_start(struct fs *fs, struct node *n)
 		job_put(&b->job);
 		return NULL;
 	}
-	fs->bulk.sent = b->count - 1;
-	fs->bulk.used = 0;
+	log_debug("fetch %zu files, %llu bytes, from %s", b->count,
+	    (unsigned long long)b->bytes, b->paths[0]);
+	fs->bulk.sent += b->bytes + b->count * BULK_EACH;
+	fs->bulk.last = b->ids[b->count - 1];
+	fs->bulk.under_way++;
 	return b;
+}
+
+/* All the small files of a directory, if they are few. */
+static struct bulk *
+bulk_gather_dir(struct fs *fs, struct node *n)
+{
+	struct node *dir = node_parent(n);
+	struct dentry *d;
+	struct bulk *b;
+	uint64_t bytes = 0;
+	size_t files = 0;
+
+	if (dir == NULL)
+		return NULL;
+	RB_FOREACH (d, dentries, &dir->dir->names) {
+		if (!S_ISREG(d->node->attr.mode) || d->node->control)
+			continue;
+		bytes += d->node->attr.size;
+		if (++files > bulk_steps[0].files || bytes > BULK_DIR)
+			return NULL;
+	}
+	if ((b = calloc(1, sizeof *b)) == NULL)
+		return NULL;
+	b->fs = fs;
+	RB_FOREACH (d, dentries, &dir->dir->names)
+		bulk_add(b, d->node, 0);
+	if (b->count >= 2)
+		return b;
+	bulk_free(&b->job);
+	return NULL;
+}
+
+/* Is this one of a row of files?  Then start to fetch it and the next. */
+static struct bulk *
+bulk_start(struct fs *fs, struct node *n)
+{
+	uint64_t now = room_now(),
+		 dir = node_parent(n) ? node_parent(n)->id : 0;
+	bool walk = fs_walk_goes_on(fs);
+	struct bulk *b = NULL;
+	struct node *top;
+
+	if (now > fs->bulk.at + BULK_PAUSE)
+		fs->bulk.row = fs->bulk.sent = fs->bulk.used = 0;
+	fs->bulk.at = now;
+	if (fs->bulk.used * 2 < fs->bulk.sent) {
+		/* What was brought was not what is wanted. */
+		fs->bulk.row = fs->bulk.sent = fs->bulk.used = 0;
+		walk = false;
+	}
+	if (fs->bulk.sent == 0) {
+		fs->bulk.level = walk ? 1 : 0;
+		/* The second in one directory makes it a row. */
+		fs->bulk.row = fs->bulk.dir == dir ? fs->bulk.row + 1 : 1;
+		fs->bulk.dir = dir;
+		fs->bulk.top = walk ? fs->walk.top : dir;
+		if (fs->bulk.row < 2 && !walk) {
+			b = bulk_gather_dir(fs, n);
+			return b != NULL ? bulk_run_later(fs, b) : NULL;
+		}
+	} else if (fs->bulk.level + 1 < BULK_LEVELS) {
+		fs->bulk.level++;
+	}
+	if ((top = tree_get(fs->tree, fs->bulk.top)) == NULL)
+		top = n;
+	fs->bulk.top = tree_common_dir(fs->tree, top, n)->id;
+	b = bulk_gather(fs, n, fs->bulk.level);
+	return b != NULL ? bulk_run_later(fs, b) : NULL;
+}
+
+/*
+ * A file is wanted that has been brought along, or is on its way: the row goes
+ * on.  Before all is used, the next are sent for.
+ */
+static void
+bulk_note_use(struct fs *fs, const struct node *n)
+{
+	struct node *last;
+	struct dentry *d;
+	struct bulk *b;
+
+	fs->bulk.at = room_now();
+	if (fs->bulk.used < fs->bulk.sent)
+		fs->bulk.used += n->attr.size + BULK_EACH;
+	if (fs->bulk.under_way >= BULK_JOBS ||
+	    fs->bulk.used * 4 < fs->bulk.sent ||
+	    fs->bulk.sent - fs->bulk.used >
+		bulk_steps[fs->bulk.level].bytes / 2 ||
+	    (last = tree_get(fs->tree, fs->bulk.last)) == NULL ||
+	    (d = LIST_FIRST(&last->names)) == NULL ||
+	    (d = walk_next(fs, d, fs->bulk.level > 0)) == NULL)
+		return;
+	if (fs->bulk.level + 1 < BULK_LEVELS)
+		fs->bulk.level++;
+	fs->bulk.last = 0; /* nothing more, if this finds nothing */
+	if ((b = bulk_gather_from(fs, d, fs->bulk.level)) != NULL &&
+	    (b = bulk_run_later(fs, b)) != NULL)
+		job_put(&b->job);
 }
 
 int
@@ -220,11 +306,10 @@ fs_bulk_fetch(struct fs *fs, struct wait *w, uint64_t id)
 	if ((n = tree_get(fs->tree, id)) != NULL && n->attr.size <= BULK_FILE) {
 		v = attr_validator(&n->attr);
 		if (store_has(fs->store, &v)) {
-			fs->bulk.used++;
-			fs->bulk.at = room_now();
+			bulk_note_use(fs, n);
 		} else if ((b = bulk_find(fs, id)) != NULL) {
-			fs->bulk.used++;
 			job_hold(&b->job);
+			bulk_note_use(fs, n);
 		} else {
 			b = bulk_start(fs, n);
 		}

@@ -5,14 +5,10 @@
 #include <unistd.h>
 
 #include "fs_impl.h"
+#include "log.h"
 
 /* Larger directories are not listed anew to check one name. */
 #define FIND_LARGE 4096
-/* What may come along with a listing from below it. */
-#define FIND_BOUND 1000
-/* And while a tree is being walked; a walk ends with a pause (ms). */
-#define WALK_BOUND 50000
-#define WALK_PAUSE 3000
 /*
  * With cache_timeout=0 each open asks the VM; but what a listing brought a
  * moment ago still answers the lookups and stats that ls -l makes of it.
@@ -81,41 +77,6 @@ fs_fresh(struct fs *fs, uint64_t checked, uint64_t since)
 	return tree_fresh(fs->tree, checked, since);
 }
 
-/*
- * One directory after the other is being listed: somebody walks the tree.
- * Then more comes along with each listing, and what is beside and above the
- * directory, too, within where the walk began.
- */
-static unsigned
-fs_walk(struct fs *fs, struct node *dir, struct node **also)
-{
-	uint64_t now = room_now();
-	struct node *up = dir, *next;
-	unsigned i, bound = FIND_BOUND;
-
-	*also = NULL;
-	if (now > fs->walk.at + WALK_PAUSE || fs->walk.at == 0) {
-		fs->walk.top =
-		    node_parent(dir) ? node_parent(dir)->id : dir->id;
-		fs->walk.steps = 0;
-	} else {
-		fs->walk.steps++;
-	}
-	fs->walk.at = now;
-	for (i = 0; i < fs->walk.steps && bound < WALK_BOUND; i++)
-		bound *= 4;
-	if (fs->walk.steps < 2)
-		return bound;
-	for (i = 1; i < fs->walk.steps; i++) {
-		if (up->id == fs->walk.top || (next = node_parent(up)) == NULL)
-			break;
-		up = next;
-	}
-	if (up != dir)
-		*also = up;
-	return bound < WALK_BOUND ? bound : WALK_BOUND;
-}
-
 /* Ask the VM for a directory, or for one name in it.  Unlocks the tree. */
 static int
 fs_ask(struct fs *fs, struct wait *w, struct node *dir, const char *name)
@@ -123,13 +84,12 @@ fs_ask(struct fs *fs, struct wait *w, struct node *dir, const char *name)
 	uint64_t id = dir->id;
 	bool closed = dir->dir->closed;
 	bool large = dir->dir->count > FIND_LARGE && name != NULL;
-	unsigned bound = 0;
 	struct node *up = NULL;
+	unsigned bound;
 	char *path, *child = NULL, *also = NULL;
 	int error;
 
-	if (dir->dir->listed == 0)
-		bound = name == NULL ? fs_walk(fs, dir, &up) : FIND_BOUND;
+	bound = fs_walk_plan(fs, dir, name != NULL, &up);
 	if (up != NULL)
 		also = tree_path(fs->tree, up, NULL);
 	path = tree_path(fs->tree, dir, NULL);
@@ -139,6 +99,9 @@ fs_ask(struct fs *fs, struct wait *w, struct node *dir, const char *name)
 	tree_unlock(fs->tree);
 	if (error != 0)
 		goto out;
+	if (bound > 0)
+		log_debug("list %s and %u entries below it%s%s", path, bound,
+		    also == NULL ? "" : ", as of ", also == NULL ? "" : also);
 	if (!closed && !large) {
 		error = room_list(fs->room, w, path, bound, also, bound);
 		if (error != -EACCES)
@@ -182,7 +145,6 @@ fs_find_child(struct fs *fs, struct wait *w, fuse_ino_t parent,
 			error = -ENOTDIR;
 			goto fail;
 		}
-		dir->dir->used = room_now();
 		if (fs_is_control_name(fs, name, &json)) {
 			*out = tree_control(t, dir, json);
 			error = -ENOMEM;
@@ -197,8 +159,10 @@ fs_find_child(struct fs *fs, struct wait *w, fuse_ino_t parent,
 		    (d != NULL &&
 			(d->node->local ||
 			    fs_fresh(fs, dir->dir->listed, since) ||
-			    fs_fresh(fs, d->node->checked, since))))
+			    fs_fresh(fs, d->node->checked, since)))) {
+			fs_walk_note_use(fs, dir);
 			return 0;
+		}
 		if (node_is_dead(t, dir)) {
 			error = -ENOENT;
 			goto fail;
@@ -252,7 +216,7 @@ fs_find_node(struct fs *fs, struct wait *w, fuse_ino_t id, bool strict,
 			return -ESTALE;
 		}
 		*out = n;
-		if (S_ISDIR(n->attr.mode))
+		if (S_ISDIR(n->attr.mode) && n->dir->used != 0)
 			n->dir->used = room_now();
 		/* Removed, but held open: what was known stays so. */
 		if (n->control || n->local || node_is_dead(t, n) ||
@@ -285,9 +249,12 @@ fs_find_listed(struct fs *fs, struct wait *w, fuse_ino_t id, struct node **out)
 			return -ESTALE;
 		}
 		*out = n;
-		n->dir->used = room_now();
-		if (node_is_dead(t, n) || tree_fresh(t, n->dir->listed, since))
+		if (node_is_dead(t, n) ||
+		    tree_fresh(t, n->dir->listed, since)) {
+			fs_walk_note_use(fs, n);
+			n->dir->read = n->dir->used;
 			return 0;
+		}
 		if ((error = fs_ask(fs, w, n, NULL)) != 0)
 			return error;
 	}

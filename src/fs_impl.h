@@ -36,15 +36,20 @@ struct fs {
 	uint64_t root_dev;
 	TAILQ_HEAD(, open_file) files;
 	TAILQ_HEAD(, dir_handle) dirs; /* open ones; under the tree's lock */
-	struct {
+	struct walk {
 		uint64_t top, at; /* where it began, and when it went on */
-		unsigned steps;
+		uint64_t last; /* the directory asked for last */
+		unsigned steps, limit; /* so many entries come along next */
+		size_t sent, used; /* directories that came along, and of
+				    * them those that somebody looked into */
 	} walk; /* a traversal under way; under the tree's lock */
 	struct {
 		TAILQ_HEAD(, bulk) jobs;
 		uint64_t dir, at; /* of the last file that was not here */
-		unsigned row, level;
-		size_t sent, used; /* of the latest fetch */
+		uint64_t top; /* within this directory */
+		uint64_t last; /* the last file sent for */
+		unsigned row, level, under_way;
+		uint64_t sent, used; /* in this row; bytes, more or less */
 	} bulk; /* files opened one after another; under the tree's lock */
 	struct {
 		uint64_t dev, at; /* under the tree's lock */
@@ -68,6 +73,18 @@ char *fs_link_text(struct fs *, const struct node *);
 void fs_reply_node(struct fs *, fuse_req_t, struct node *dir, struct node *);
 void fs_fill_entry(
     struct fs *, struct node *dir, struct node *, struct fuse_entry_param *);
+
+/*
+ * A directory is asked for (by_name: for the sake of one name in it): so many
+ * entries from below it may come along, and so many of *also's, a directory
+ * above it (NULL: none).  Tree locked, as for all of these but note_sent.
+ */
+unsigned fs_walk_plan(
+    struct fs *, struct node *dir, bool by_name, struct node **also);
+bool fs_walk_goes_on(struct fs *);
+/* A listing came for a directory; somebody looks into one. */
+void fs_walk_note_sent(struct fs *, const char *path);
+void fs_walk_note_use(struct fs *, struct node *dir);
 
 /*
  * The child of a directory by this name, after asking the VM if need be.

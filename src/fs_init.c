@@ -18,7 +18,7 @@
 #define FS_IDLE_THREADS 16
 /* A directory that nobody looked at for so long is not checked with others. */
 #define FS_IN_USE_MS  (10 * 60 * 1000)
-#define FS_CHECK_DIRS 512
+#define FS_CHECK_DIRS 1024
 
 static const struct fuse_lowlevel_ops fs_ops = {
     .init = fs_init,
@@ -82,7 +82,10 @@ static void
 hook_adopt_listing(
     void *arg, const struct listing *l, uint64_t epoch, uint64_t checked)
 {
-	tree_adopt_listing(((struct fs *)arg)->tree, l, epoch, checked);
+	struct fs *fs = arg;
+
+	tree_adopt_listing(fs->tree, l, epoch, checked);
+	fs_walk_note_sent(fs, l->path);
 }
 
 static void

@@ -277,6 +277,24 @@ node_parent(const struct node *n)
 	return d == NULL ? NULL : d->parent;
 }
 
+bool
+tree_is_within(struct tree *t, const struct node *n, const struct node *dir)
+{
+	while (n != NULL && n != dir && n != t->root)
+		n = node_parent(n);
+	return n == dir;
+}
+
+struct node *
+tree_common_dir(struct tree *t, struct node *a, struct node *b)
+{
+	if (a != t->root && !S_ISDIR(a->attr.mode))
+		a = node_parent(a);
+	while (a != NULL && !tree_is_within(t, b, a))
+		a = a == t->root ? NULL : node_parent(a);
+	return a != NULL ? a : t->root;
+}
+
 uint64_t
 node_version(const struct node *n)
 {

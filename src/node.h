@@ -44,6 +44,7 @@ struct dir {
 	struct dentries names;
 	uint64_t listed; /* when the VM was asked for all of it; 0: not */
 	uint64_t used; /* when the kernel last asked for it; 0: never */
+	uint64_t read; /* when its names were last read one after another */
 	uint64_t changed; /* epoch of the last local change in it */
 	size_t count;
 	struct node *control[2]; /* .exec and .exec.json, if looked at */
@@ -108,6 +109,10 @@ char *tree_path(struct tree *, struct node *, const char *name);
 /* The node at a path of the VM, NULL when it isn't known. */
 struct node *tree_find(struct tree *, const char *path);
 struct dentry *tree_lookup(struct node *dir, const char *name);
+/* Is the node this directory, or somewhere below it? */
+bool tree_is_within(struct tree *, const struct node *, const struct node *dir);
+/* The nearest directory that is, or holds, both. */
+struct node *tree_common_dir(struct tree *, struct node *, struct node *);
 /* The directory that holds the node's first name; NULL for the root. */
 struct node *node_parent(const struct node *);
 

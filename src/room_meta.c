@@ -10,7 +10,7 @@
  * gathers in the next.  Only when the one that is out takes unusually long
  * may another overtake it.
  */
-#define BATCH_ITEMS    512
+#define BATCH_ITEMS    1024
 #define BATCH_OVERTAKE 1000 /* ms */
 #define BATCH_MAX      ((size_t)256 * 1024 * 1024)
 
@@ -91,23 +91,25 @@ batch_add_more(struct batch *b)
 {
 	struct room *r = b->room;
 	char *paths[BATCH_ITEMS];
-	size_t i, n;
+	const char *df = NULL;
+	size_t i, n = 0;
 	bool full = false;
 
-	for (i = 0; i < b->count; i++)
+	/* No hook is called with the lock; others only read what is there. */
+	for (i = 0; i < b->count && df == NULL; i++)
 		if (b->items[i].script.op == SCRIPT_LIST &&
-		    r->hooks.want_statfs(
-			r->hooks.arg, b->items[i].script.path)) {
-			batch_add(b, SCRIPT_STATFS, b->items[i].script.path, 0);
-			break;
-		}
-	if (r->hooks.more == NULL)
-		return;
-	n = r->hooks.more(r->hooks.arg, paths, BATCH_ITEMS - b->count);
+		    r->hooks.want_statfs(r->hooks.arg, b->items[i].script.path))
+			df = b->items[i].script.path;
+	if (r->hooks.more != NULL)
+		n = r->hooks.more(r->hooks.arg, paths, BATCH_ITEMS - b->count);
+	pthread_mutex_lock(&r->lock);
+	if (df != NULL)
+		batch_add(b, SCRIPT_STATFS, df, 0);
 	for (i = 0; i < n; i++) {
 		full = full || batch_add(b, SCRIPT_LIST, paths[i], 0) < 0;
 		free(paths[i]);
 	}
+	pthread_mutex_unlock(&r->lock);
 }
 
 static void
@@ -212,7 +214,9 @@ room_dispatch(struct room *r)
 	r->under_way++;
 	r->sent = room_now();
 	b->counted = true;
+	TAILQ_INSERT_TAIL(&r->out, b, link);
 	if ((error = job_start(&b->job)) != 0) {
+		TAILQ_REMOVE(&r->out, b, link);
 		r->under_way--;
 		r->next = b;
 		return error;
@@ -228,12 +232,8 @@ batch_run(struct job *job)
 	struct room *r = b->room;
 	int tries = 0;
 
-	if (b->counted) {
+	if (b->counted)
 		batch_add_more(b);
-		pthread_mutex_lock(&r->lock);
-		TAILQ_INSERT_TAIL(&r->out, b, link);
-		pthread_mutex_unlock(&r->lock);
-	}
 	do
 		/* Of another VM than it was asked of: ask this one. */
 		b->error = batch_send(b);

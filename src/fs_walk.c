@@ -1,0 +1,134 @@
+#include <sys/stat.h>
+
+#include "fs_impl.h"
+
+/*
+ * Who walks a tree asks for one directory after the other.  Then more comes
+ * along with each listing: from below the directory, and, as the walk goes on,
+ * from beside and above it, within where the walk began.
+ */
+
+/* Entries that may come along with a single listing, from below it. */
+#define WALK_FIRST 1000
+/* And while a tree is being walked. */
+#define WALK_START 16000
+#define WALK_LIMIT 50000
+/* A walk ends with a pause (ms). */
+#define WALK_PAUSE 3000
+/* So soon (ms) after a directory was read, those in it are read by a program,
+ * not by a person. */
+#define WALK_SOON 1000
+
+/* What the last walk's listings brought in vain makes the next smaller. */
+static void
+walk_begin(struct fs *fs, struct node *dir)
+{
+	struct walk *w = &fs->walk;
+	struct node *up = node_parent(dir);
+
+	if (w->limit == 0 || w->used * 2 >= w->sent)
+		w->limit = WALK_START;
+	else if (w->limit / 4 >= WALK_FIRST)
+		w->limit /= 4;
+	else
+		w->limit = WALK_FIRST;
+	w->sent = w->used = 0;
+	w->top = up != NULL ? up->id : dir->id;
+	w->steps = 0;
+}
+
+/* The highest of the directories, from this one upwards, that were read just
+ * now, each for the sake of the one below; NULL: none was. */
+static struct node *
+highest_read(struct node *dir, uint64_t now)
+{
+	struct node *top = NULL;
+
+	for (; dir != NULL && dir->dir->read != 0 &&
+	     now < dir->dir->read + WALK_SOON;
+	     dir = node_parent(dir))
+		top = dir;
+	return top;
+}
+
+/* Does it go on, somewhere else?  The same again, or the next part of some
+ * path that is looked up, is no step. */
+static bool
+walk_steps(struct fs *fs, struct node *dir, bool by_name)
+{
+	struct walk *w = &fs->walk;
+	struct node *last = tree_get(fs->tree, w->last);
+
+	if (room_now() > w->at + WALK_PAUSE ||
+	    tree_get(fs->tree, w->top) == NULL) {
+		walk_begin(fs, dir);
+		return false;
+	}
+	if (last == dir ||
+	    (by_name && last != NULL && tree_is_within(fs->tree, dir, last)))
+		return false;
+	w->steps++;
+	return true;
+}
+
+unsigned
+fs_walk_plan(struct fs *fs, struct node *dir, bool by_name, struct node **also)
+{
+	struct walk *w = &fs->walk;
+	bool steps = walk_steps(fs, dir, by_name);
+	uint64_t now = room_now();
+	struct node *top = tree_get(fs->tree, w->top), *up = dir, *read = NULL;
+	unsigned bound, i;
+
+	*also = NULL;
+	w->last = dir->id;
+	w->at = now;
+	if (!by_name && (read = highest_read(node_parent(dir), now)) != NULL) {
+		if (w->steps == 0) {
+			w->steps = 1;
+			top = read;
+		}
+		steps = true;
+	}
+	if (!steps)
+		return dir->dir->listed == 0 ? WALK_FIRST : 0;
+	if (!tree_is_within(fs->tree, dir, top))
+		top = tree_common_dir(fs->tree, top, dir);
+	w->top = top->id;
+	for (i = 0; up != top && (i < w->steps || read != NULL); i++) {
+		up = node_parent(up);
+		if (up == read)
+			read = NULL;
+	}
+	if (up != dir)
+		*also = up;
+	bound = w->limit;
+	w->limit = bound * 4 < WALK_LIMIT ? bound * 4 : WALK_LIMIT;
+	return bound;
+}
+
+bool
+fs_walk_goes_on(struct fs *fs)
+{
+	return fs->walk.steps >= 1 && room_now() < fs->walk.at + WALK_PAUSE;
+}
+
+void
+fs_walk_note_sent(struct fs *fs, const char *path)
+{
+	struct node *dir;
+
+	tree_lock(fs->tree);
+	dir = tree_find(fs->tree, path);
+	if (dir != NULL && S_ISDIR(dir->attr.mode) && dir->dir->used == 0)
+		fs->walk.sent++;
+	tree_unlock(fs->tree);
+}
+
+void
+fs_walk_note_use(struct fs *fs, struct node *dir)
+{
+	if (dir->dir->used == 0 && dir->dir->listed != 0)
+		fs->walk.used++;
+	dir->dir->used = room_now();
+}
