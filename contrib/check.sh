@@ -329,7 +329,7 @@ address_tests='tests/mount/test_exec.py tests/mount/test_exec_effects.py
     tests/mount/test_browse.py tests/mount/test_names.py
     tests/mount/test_change.py tests/mount/test_write.py
     tests/mount/test_faults.py tests/mount/test_unmount.py
-    tests/mount/test_saving.py'
+    tests/mount/test_saving.py tests/mount/test_gx.py'
 thread_tests='tests/mount/test_exec_effects.py tests/mount/test_browse.py
     tests/mount/test_change.py tests/mount/test_unmount.py
     tests/mount/test_saving.py'

@@ -108,7 +108,7 @@ build()
 	[ -x configure ] || build_step autoreconf -fi
 	[ -f "$build/config.status" ] ||
 	    (cd "$build" && build_step "$top/configure" -q) || exit 1
-	build_step make -C "$build" -j "$(nproc)" gentilityfs gentility-roomd
+	build_step make -C "$build" -j "$(nproc)" gentilityfs gentility-roomd gx
 }
 
 ready_value()
@@ -163,10 +163,12 @@ session()
 	show "cd $mount/home/user/weather && ls -l && cat README"
 	show "cd $mount/home/user/weather && echo './warmest.sh > warmest.txt && wc -l *.csv' > .exec && cat .exec"
 	show "cat $mount/home/user/weather/warmest.txt"
+	show "cd $mount/home/user/weather && $top/$build/gx -v ./warmest.sh"
 	cat <<END
 
 Every .exec runs what is written to it, in the room; the file it made is
-there for any local program. The mount stays: play in $mount.
+there for any local program. gx does the same for a command that you type, and
+gx --follow for one that takes long. The mount stays: play in $mount.
 Unmount and end everything with:
 
     contrib/demo.sh stop

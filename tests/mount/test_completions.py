@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from mountlib import DEADLINE, DRIVER, TOP, Mount, wait_until
+from mountlib import BUILD, DEADLINE, DRIVER, TOP, Mount, wait_until
 
 FILES = {
     "bash": "bash/gentilityfs",
@@ -173,6 +173,70 @@ def test_mounted_rooms_complete(shell, room, tmp_path):
         assert m.dir in found and room.source not in found
 
 
+# --- gx -----------------------------------------------------------------------
+
+
+def gx_words():
+    text = text_of("src", "gx", "main.c")
+    short = set(re.search(r'getopt_long\(argc, argv, "\+([\w:]+)"', text)[1])
+    return {"-" + x for x in short - {":"}} | {"--" + w for w in re.findall(
+        r'\{"([\w-]+)", (?:no|required)_argument', text)}
+
+
+def ask_gx(shell, line, directory, top):
+    """What the shell offers in that directory."""
+    path = os.path.join(TOP, "contrib", "completions", {
+        "bash": "bash/gx", "fish": "fish/gx.fish"}[shell])
+    words = {
+        "bash": ["bash", "--norc", "-c", "cd \"$3\"; . \"$1\"; "
+                 "COMP_WORDS=($2); [[ $2 != *' ' ]] || COMP_WORDS+=(''); "
+                 "COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _gx; "
+                 "printf '%s\\n' \"${COMPREPLY[@]}\"", "bash", path, line,
+                 directory],
+        "fish": ["fish", "--no-config", "-c", "cd $argv[3]; source $argv[1]; "
+                 "complete -C $argv[2]", path, line, directory],
+    }[shell]
+    env = {**environment(top), "PATH": BUILD + ":" + os.environ["PATH"]}
+    done = subprocess.run(words, env=env, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          timeout=DEADLINE)
+    assert done.stderr == b"", done.stderr
+    return [x.split("\t")[0] for x in done.stdout.decode().splitlines() if x]
+
+
+@pytest.mark.parametrize("name", ["bash/gx", "fish/gx.fish", "zsh/_gx"])
+def test_gx_s_completions_its_help_and_its_manual_know_its_options(name):
+    text = text_of("contrib", "completions", name)
+    manual = text_of("man", "gx.1")
+    words = gx_words()
+    assert {"--follow", "-c", "--kill"} <= words
+    for word in words:
+        bare = word.lstrip("-")
+        flag = "-" + bare if word.startswith("--") else bare
+        assert re.search(rf"(?<!\w){word}\b", text) or re.search(
+            rf"-[sl] {bare}\b", text), word
+        if word not in ("--help", "--verbose", "--version"):
+            assert re.search(rf"Fl (\w+ \| )?{flag}\b", manual), word
+
+
+@pytest.mark.parametrize("shell", ["bash", "fish"])
+def test_gx_completes(shell, room, tmp_path):
+    if not shutil.which(shell):
+        pytest.skip(f"no {shell}")
+    with Mount(room) as m:
+        top, where = str(tmp_path), m("workspace")
+        assert ask_gx(shell, "gx --fol", where, top) == ["--follow"]
+        assert ask_gx(shell, "gx --follow --cle", where, top) == ["--clean"]
+        for option in ("--attach", "--kill"):
+            assert ask_gx(shell, f"gx {option} ", where, top) == []
+        subprocess.run(
+            [os.path.join(BUILD, "gx"), "--follow", "true"], cwd=where,
+            check=True, stderr=subprocess.DEVNULL, timeout=DEADLINE)
+        assert ask_gx(shell, "gx --attach ", where, top) == ["1"]
+        assert ask_gx(shell, "gx --kill ", where, top) == []
+        assert "--follow" not in ask_gx(shell, "gx ls --fol", where, top)
+
+
 # --- zsh, in a terminal --------------------------------------------------------
 
 
@@ -232,6 +296,8 @@ def test_zsh_completes(tmp_path):
             ("gentilityfs --vers", "gentilityfs --version"),
             ("gentilityfs -o no_t", "gentilityfs -o no_transform_symlinks"),
             ("gentilityfs -o ro,cache_d", "gentilityfs -o ro,cache_dir="),
+            ("gx --fol", "gx --follow"),
+            ("gx ls mount-", "gx ls mount-here/"),
             ("gentilityfs -o ro,key_file=my", "gentilityfs -o ro,key_file="
              "my-key"),
             ("gentilityfs -o idmap=n", "gentilityfs -o idmap=none"),

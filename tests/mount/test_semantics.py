@@ -6,7 +6,7 @@ import re
 
 from mountlib import HERE, TOP
 
-NUMBER = re.compile(r"\b[ACEFRSUW]\d+\b")
+NUMBER = re.compile(r"\b[ACEFGRSUW]\d+\b")
 
 
 def promised():

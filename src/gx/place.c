@@ -1,0 +1,260 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "place.h"
+
+#define FS_TYPE "fuse.gentilityfs"
+#define SUFFIX	".json"
+
+static int explain(char *why, int error, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static int
+explain(char *why, int error, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(why, PLACE_WHY, fmt, ap);
+	va_end(ap);
+	return error;
+}
+
+/* Which mount a descriptor is in; asks nothing of the mount. */
+static int
+mount_id(int fd)
+{
+	char path[64], line[128];
+	int id = -1;
+	FILE *f;
+
+	snprintf(path, sizeof path, "/proc/self/fdinfo/%d", fd);
+	if ((f = fopen(path, "re")) == NULL)
+		return -1;
+	while (fgets(line, sizeof line, f) != NULL)
+		if (sscanf(line, "mnt_id: %d", &id) == 1)
+			break;
+	fclose(f);
+	return id;
+}
+
+/* mountinfo writes blanks and the backslash as \ooo. */
+static void
+unescape(char *text)
+{
+	char *out = text;
+	unsigned c;
+
+	for (; *text != '\0'; text++) {
+		if (*text == '\\' && sscanf(text + 1, "%3o", &c) == 1 &&
+		    strlen(text) > 3) {
+			*out++ = (char)c;
+			text += 3;
+		} else {
+			*out++ = *text;
+		}
+	}
+	*out = '\0';
+}
+
+/* Where the mount of this number is, and of what type; both malloc'ed. */
+static bool
+mount_find(int id, char **where, char **type)
+{
+	FILE *f = fopen("/proc/self/mountinfo", "re");
+	char *line = NULL, *rest;
+	size_t size = 0;
+	int number;
+
+	*where = *type = NULL;
+	if (f == NULL)
+		return false;
+	/* id parent dev root WHERE options [tags...] - TYPE source options */
+	while (*type == NULL && getline(&line, &size, f) != -1) {
+		if (sscanf(line, "%d", &number) != 1 || number != id ||
+		    (rest = strstr(line, " - ")) == NULL)
+			continue;
+		if (sscanf(rest, " - %ms", type) != 1 ||
+		    sscanf(line, "%*d %*d %*s %*s %ms", where) != 1)
+			break;
+		unescape(*where);
+	}
+	free(line);
+	fclose(f);
+	if (*where != NULL && *type != NULL)
+		return true;
+	free(*where);
+	free(*type);
+	*where = *type = NULL;
+	return false;
+}
+
+void
+place_explain(const struct place *p, int error, char why[PLACE_WHY])
+{
+	switch (-error) {
+	case ENOTCONN:
+	case ECONNABORTED:
+		explain(why, 0,
+		    "%s is mounted, but the process behind it is gone: "
+		    "fusermount3 -u %s, and mount it again",
+		    p->mountpoint, p->mountpoint);
+		break;
+	case EROFS:
+		explain(why, 0,
+		    "%s is mounted read-only, and such a mount runs no "
+		    "commands",
+		    p->mountpoint);
+		break;
+	case EACCES:
+	case EPERM:
+		explain(why, 0,
+		    "only the user who mounted %s may run commands there",
+		    p->mountpoint);
+		break;
+	case EFBIG:
+		explain(why, 0,
+		    "the command, with its input, is longer than 1 MiB");
+		break;
+	case ENOENT:
+	case ESTALE:
+		explain(why, 0, "the current directory is gone: %s",
+		    strerror(-error));
+		break;
+	default:
+		explain(why, 0, "%s: %s", p->control, strerror(-error));
+	}
+}
+
+/* An ordinary file of that name must not be written to. */
+static bool
+looks_like_control(const struct stat *st)
+{
+	return S_ISREG(st->st_mode) && (st->st_mode & 07777) == 0600 &&
+	    st->st_nlink <= 1 && st->st_blocks == 0 &&
+	    st->st_atim.tv_nsec == st->st_mtim.tv_nsec &&
+	    st->st_atim.tv_sec == st->st_mtim.tv_sec &&
+	    st->st_ctim.tv_nsec == st->st_mtim.tv_nsec;
+}
+
+static int
+check_control(struct place *p, const char *name, char *why)
+{
+	struct stat st;
+
+	if (fstatat(p->here, p->control, &st, AT_SYMLINK_NOFOLLOW) == -1) {
+		if (errno != ENOENT || fstat(p->here, &st) == -1) {
+			place_explain(p, -errno, why);
+			return -errno;
+		}
+		if (st.st_nlink == 0)
+			return explain(
+			    why, -ENOENT, "the current directory is gone");
+	} else if (looks_like_control(&st)) {
+		return 0;
+	}
+	return explain(why, -ENOENT,
+	    "the mount %s has no control file %s: if it was mounted with -o "
+	    "control=NAME, give gx --control NAME or set GX_CONTROL; with "
+	    "-o no_control it runs no commands",
+	    p->mountpoint, name);
+}
+
+int
+place_find(struct place *p, const char *name, char why[PLACE_WHY])
+{
+	char *type = NULL;
+	int id, error;
+
+	*p = (struct place){.here = -1, .root = -1};
+	if (name == NULL)
+		name = ".exec";
+	p->here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (p->here == -1)
+		return explain(
+		    why, -errno, "the current directory: %s", strerror(errno));
+	id = mount_id(p->here);
+	if (id == -1 || !mount_find(id, &p->mountpoint, &type)) {
+		error = explain(why, -ENOSYS,
+		    "cannot find out about the current directory: no /proc?");
+		goto out;
+	}
+	if (strcmp(type, FS_TYPE) != 0) {
+		error = explain(why, -ENOTTY,
+		    "not in a room: the current directory is in no mount of "
+		    "gentilityfs (see findmnt -t %s)",
+		    FS_TYPE);
+		goto out;
+	}
+	if (asprintf(&p->control, "%s" SUFFIX, name) == -1) {
+		p->control = NULL;
+		error = explain(why, -ENOMEM, "%s", strerror(ENOMEM));
+		goto out;
+	}
+	if ((error = check_control(p, name, why)) != 0)
+		goto out;
+	/* Requests of our own do not depend on the current directory, which
+	 * a job may remove. */
+	p->root = open(p->mountpoint, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (p->root != -1 && mount_id(p->root) != id) {
+		close(p->root);
+		p->root = -1;
+	}
+out:
+	free(type);
+	if (error != 0)
+		place_free(p);
+	else if (p->root == -1)
+		p->root = dup(p->here);
+	return error;
+}
+
+char *
+place_read_last(const struct place *p, size_t *len)
+{
+	size_t n = strlen(p->control) - strlen(SUFFIX), size = 0;
+	char *name = strndup(p->control, n), *text = NULL, *more;
+	ssize_t got = 0;
+	int fd = -1;
+
+	*len = 0;
+	if (name == NULL ||
+	    (fd = openat(p->here, name, O_RDONLY | O_CLOEXEC)) == -1)
+		goto out;
+	do {
+		*len += (size_t)got;
+		if (*len + 1 >= size) {
+			size = size * 2 + 64 * 1024;
+			if ((more = realloc(text, size)) == NULL)
+				break;
+			text = more;
+		}
+		got = read(fd, text + *len, size - *len - 1);
+	} while (got > 0);
+	if (text != NULL)
+		text[*len] = '\0';
+out:
+	if (fd != -1)
+		close(fd);
+	free(name);
+	return text;
+}
+
+void
+place_free(struct place *p)
+{
+	if (p->here != -1)
+		close(p->here);
+	if (p->root != -1)
+		close(p->root);
+	free(p->control);
+	free(p->mountpoint);
+	*p = (struct place){.here = -1, .root = -1};
+}

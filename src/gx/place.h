@@ -1,0 +1,32 @@
+#ifndef PLACE_H
+#define PLACE_H
+
+#include <stddef.h>
+
+#define PLACE_WHY 512
+
+/* Where we are: in which mount, and how commands get to its VM. */
+struct place {
+	int here; /* the current directory */
+	int root; /* the mount's own root, if it can be reached, else here */
+	char *control; /* the name of the control file that speaks JSON */
+	char *mountpoint;
+};
+
+/*
+ * Find out.  control: its name without .json, or NULL for the usual one.
+ * 0, or -errno with one line for the user in why.
+ */
+int place_find(struct place *, const char *control, char why[PLACE_WHY]);
+void place_free(struct place *);
+
+/*
+ * The text that the plain control file has for who did not write to it, the
+ * last result of the whole mount.  malloc'ed, or NULL.
+ */
+char *place_read_last(const struct place *, size_t *len);
+
+/* What to tell of an error of the control file itself. */
+void place_explain(const struct place *, int error, char why[PLACE_WHY]);
+
+#endif
