@@ -1,3 +1,4 @@
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -11,6 +12,7 @@
 #include "place.h"
 
 #define FS_TYPE "fuse.gentilityfs"
+#define CONTROL ".exec" /* unless -o control=NAME says otherwise */
 #define SUFFIX	".json"
 
 static int explain(char *why, int error, const char *fmt, ...)
@@ -133,38 +135,94 @@ place_explain(const struct place *p, int error, char why[PLACE_WHY])
 	}
 }
 
-/* An ordinary file of that name must not be written to. */
 static bool
-looks_like_control(const struct stat *st)
+same_time(struct timespec a, struct timespec b)
 {
-	return S_ISREG(st->st_mode) && (st->st_mode & 07777) == 0600 &&
-	    st->st_nlink <= 1 && st->st_blocks == 0 &&
-	    st->st_atim.tv_nsec == st->st_mtim.tv_nsec &&
-	    st->st_atim.tv_sec == st->st_mtim.tv_sec &&
-	    st->st_ctim.tv_nsec == st->st_mtim.tv_nsec;
+	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
 }
 
+/*
+ * 0, -errno, or -EINVAL: it is an ordinary file, which must not be written to.
+ * A control file is always modified at this very moment.
+ */
+static int
+check_file(int dir, const char *name)
+{
+	struct stat st, again;
+
+	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == -1 ||
+	    fstatat(dir, name, &again, AT_SYMLINK_NOFOLLOW) == -1)
+		return -errno;
+	return S_ISREG(st.st_mode) && (st.st_mode & 07777) == 0600 &&
+		st.st_blocks == 0 && same_time(st.st_mtim, st.st_ctim) &&
+		!same_time(st.st_mtim, again.st_mtim)
+	    ? 0
+	    : -EINVAL;
+}
+
+/* Is NAME.json here, and a control file?  Then p->control is that name. */
+static bool
+try_control(struct place *p, const char *name)
+{
+	char *json;
+
+	if (asprintf(&json, "%s" SUFFIX, name) == -1)
+		return false;
+	if (check_file(p->here, json) != 0) {
+		free(json);
+		return false;
+	}
+	free(p->control);
+	p->control = json;
+	return true;
+}
+
+/* The mount's root may list it, whatever its name is. */
+static bool
+search_control(struct place *p)
+{
+	int fd = openat(p->root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd == -1 ? NULL : fdopendir(fd);
+	struct dirent *e;
+	bool found = false;
+
+	if (dir == NULL) {
+		if (fd != -1)
+			close(fd);
+		return false;
+	}
+	while (!found && (e = readdir(dir)) != NULL)
+		found = (e->d_type == DT_REG || e->d_type == DT_UNKNOWN) &&
+		    check_file(p->root, e->d_name) == 0 &&
+		    try_control(p, e->d_name);
+	closedir(dir);
+	return found;
+}
+
+/* name: as it was given, or NULL. */
 static int
 check_control(struct place *p, const char *name, char *why)
 {
+	int error = check_file(p->here, p->control);
 	struct stat st;
 
-	if (fstatat(p->here, p->control, &st, AT_SYMLINK_NOFOLLOW) == -1) {
-		if (errno != ENOENT || fstat(p->here, &st) == -1) {
-			place_explain(p, -errno, why);
-			return -errno;
-		}
-		if (st.st_nlink == 0)
-			return explain(
-			    why, -ENOENT, "the current directory is gone");
-	} else if (looks_like_control(&st)) {
+	if (error == 0)
 		return 0;
+	if (error == -ENOENT && fstat(p->here, &st) == -1)
+		error = -errno;
+	else if (error == -ENOENT && st.st_nlink > 0)
+		error = -EINVAL; /* just that name is not there */
+	if (error != -EINVAL) {
+		place_explain(p, error, why);
+		return error;
 	}
+	if (name == NULL && search_control(p))
+		return 0;
 	return explain(why, -ENOENT,
 	    "the mount %s has no control file %s: if it was mounted with -o "
 	    "control=NAME, give gx --control NAME or set GX_CONTROL; with "
 	    "-o no_control it runs no commands",
-	    p->mountpoint, name);
+	    p->mountpoint, name == NULL ? CONTROL : name);
 }
 
 int
@@ -174,8 +232,6 @@ place_find(struct place *p, const char *name, char why[PLACE_WHY])
 	int id, error;
 
 	*p = (struct place){.here = -1, .root = -1};
-	if (name == NULL)
-		name = ".exec";
 	p->here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (p->here == -1)
 		return explain(
@@ -193,13 +249,12 @@ place_find(struct place *p, const char *name, char why[PLACE_WHY])
 		    FS_TYPE);
 		goto out;
 	}
-	if (asprintf(&p->control, "%s" SUFFIX, name) == -1) {
+	if (asprintf(&p->control, "%s" SUFFIX, name == NULL ? CONTROL : name) ==
+	    -1) {
 		p->control = NULL;
 		error = explain(why, -ENOMEM, "%s", strerror(ENOMEM));
 		goto out;
 	}
-	if ((error = check_control(p, name, why)) != 0)
-		goto out;
 	/* Requests of our own do not depend on the current directory, which
 	 * a job may remove. */
 	p->root = open(p->mountpoint, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -207,12 +262,13 @@ place_find(struct place *p, const char *name, char why[PLACE_WHY])
 		close(p->root);
 		p->root = -1;
 	}
+	if (p->root == -1)
+		p->root = dup(p->here);
+	error = check_control(p, name, why);
 out:
 	free(type);
 	if (error != 0)
 		place_free(p);
-	else if (p->root == -1)
-		p->root = dup(p->here);
 	return error;
 }
 

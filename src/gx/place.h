@@ -14,7 +14,8 @@ struct place {
 };
 
 /*
- * Find out.  control: its name without .json, or NULL for the usual one.
+ * Find out.  control: its name without .json, or NULL for the usual one, or
+ * another that the mount's root lists.
  * 0, or -errno with one line for the user in why.
  */
 int place_find(struct place *, const char *control, char why[PLACE_WHY]);

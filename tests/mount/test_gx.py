@@ -5,15 +5,16 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 
 import pytest
 
 from gxlib import (
     ENTER, FAILED, GX, INTERRUPTED, UNKNOWN, Terminal, alive, gone, gx, gx_in,
-    marker, one_line, pipe, start,
+    marker, one_line, pipe, said, start,
 )
 from mountlib import (
-    DEADLINE, MIB, Gate, Mount, Program, pattern, put, run, sh, unmount,
+    DEADLINE, MIB, Gate, Mount, Program, pattern, put, run, unmount,
     wait_until,
 )
 
@@ -232,9 +233,15 @@ def test_help_and_version(tmp_path):
 
 
 def test_the_control_file_s_name(room):
-    """G2: another name is to be told; an ordinary file is left alone."""
+    """G2: one that is not listed is to be told; an ordinary file is left
+    alone."""
     put(room.workspace, ".exec.json", "mine", 0o600)
-    with Mount(room, "control=.run") as m:
+    with Mount(room, "control=run me") as m:
+        assert gx(m, "echo", "x").out == b"x\n"
+        assert gx(m, "echo", "x", where="tmp").out == b"x\n"
+    for name in ("a", "a.json"):
+        put(room.root, name, "", 0o600)
+    with Mount(room, "control=.run,no_list_control") as m:
         done = gx(m, "ls")
         assert done.status == FAILED
         one_line(done, "control", "GX_CONTROL")
@@ -246,6 +253,7 @@ def test_the_control_file_s_name(room):
         one_line(done, "no_control")
     with open(room.workspace + "/.exec.json") as f:
         assert f.read() == "mine"
+    assert os.path.getsize(room.root + "/a.json") == 0
 
 
 def test_a_read_only_mount(room):
@@ -269,14 +277,18 @@ def test_another_user(room):
 def test_a_mount_whose_driver_is_gone(room):
     """G2: says what to do."""
     with Mount(room) as m:
+        program = Program(
+            ["bash", "-c", 'cd "$1" || exit 99; echo in; read -r x; exec "$2" '
+             'ls', "bash", m("workspace"), GX], stdin=subprocess.PIPE)
+        wait_until(lambda: said(program) == b"in\n", DEADLINE, "a shell there")
         m.kill()
-        done = sh('cd / && exec env -C "$1" "$2" ls', m.dir, GX, ok=False)
-        assert done.status != 0  # nobody can even go there
-        m.status = 0
+        program.process.stdin.close()
+        done = program.wait()
+        assert done.status == FAILED
+        one_line(done, "process behind it is gone", "fusermount3 -u " + m.dir)
         unmount(m.dir)
-        m._reap(DEADLINE)
+        m.process = None  # its end was no good one
         m.status = 0
-        m.process = None
 
 
 def test_a_path_mount(room):

@@ -71,6 +71,19 @@ def test_a_job_has_input_with_i(m):
     assert done.out == b"SOME\0THING\n"
 
 
+def test_what_a_job_did_shows_when_it_has_ended(any_m):
+    """G4: in the mount, where the old state was known."""
+    put(any_m.room.workspace, "f", "old")
+    assert any_m.read("workspace/f") == b"old"
+    gate = Gate(any_m.room)
+    program = follow(any_m, "sh", "-c", f"cat {gate.vm}; echo new >f; mkdir d")
+    gate.wait()
+    gate.open()
+    assert program.wait().status == 0
+    assert any_m.read("workspace/f") == b"new\n"
+    assert any_m.ls("workspace") == ["d", "f", "gate"]
+
+
 def test_a_quiet_job_costs_little(m):
     """G4: one request in some seconds, not one for each look."""
     gate = Gate(m.room)
