@@ -125,7 +125,7 @@ struct follow {
 	char token[64]; /* "": not known yet */
 	uint64_t offset; /* of the output that was written */
 	unsigned long max;
-	unsigned busy; /* polls in a row that brought something */
+	unsigned busy; /* polls in a row that brought something at once */
 	int signal;
 };
 
@@ -196,7 +196,9 @@ follow_poll(struct follow *f, struct reply *r)
 {
 	/* Output that goes on and on comes once a second. */
 	static const char *const pauses[] = {"0", "0", "0.2", "0.5", "1"};
+	static const unsigned quick[] = {500, 500, 700, 1000, 1500};
 	unsigned busy = f->busy < 4 ? f->busy : 4;
+	struct timespec begin, end;
 	char nonce[COMPOSE_TOKEN];
 	struct text t = {0};
 	int error;
@@ -204,8 +206,15 @@ follow_poll(struct follow *f, struct reply *r)
 	gx_token(nonce);
 	compose_poll(&t, nonce, f->job, f->token, f->offset, f->max, POLL_TRIES,
 	    pauses[busy]);
+	clock_gettime(CLOCK_MONOTONIC, &begin);
 	error = ask(f->place, f->place->root, &t, nonce, r, &f->signal);
+	clock_gettime(CLOCK_MONOTONIC, &end);
 	text_free(&t);
+	/* What was waited for is shown as soon as it is there. */
+	if ((end.tv_sec - begin.tv_sec) * 1000 +
+		(end.tv_nsec - begin.tv_nsec) / 1000000 >
+	    quick[busy])
+		f->busy = 0;
 	if (error == -EAGAIN && f->max > CHUNK_MIN)
 		f->max /= 4;
 	return error;
@@ -251,56 +260,66 @@ follow(struct follow *f)
 	return status;
 }
 
-/* Start it, once, however often it is tried; its number, or 0. */
+static int
+start_try(struct follow *f, const char *command, struct reply *r)
+{
+	char nonce[COMPOSE_TOKEN];
+	struct text t = {0};
+	int error;
+
+	gx_token(nonce);
+	compose_start(&t, nonce, f->token, command);
+	error = ask(f->place, f->place->here, &t, nonce, r, &f->signal);
+	text_free(&t);
+	return error;
+}
+
+/* 0, or gx's exit code: the VM has said why not. */
+static int
+start_take(struct follow *f, const char *body)
+{
+	char *end;
+
+	f->job = strtoul(body, &end, 10);
+	if (end != body)
+		return 0;
+	gx_warn("the job could not be started: %.*s", (int)strcspn(body, "\n"),
+	    body);
+	return GX_FAILED;
+}
+
+/* Start it, once, however often it is tried.  0, or gx's exit code. */
 static int
 start(struct follow *f, const char *command)
 {
-	char nonce[COMPOSE_TOKEN];
-	int error = 0, tries, delay = 1000, status = GX_FAILED;
-	bool unknown = false;
+	const char *fate = "the job was not started";
+	int error, tries, delay = 1000, status = GX_FAILED;
 	struct reply r;
-	struct text t;
-	char *end;
 
-	for (tries = 0; tries < START_TRIES; tries++) {
-		if (tries > 0 && pause_growing(&delay, &f->signal) == -EINTR)
-			error = -EINTR;
-		if (error == -EINTR) {
-			gx_warn("interrupted%s",
-			    unknown ? "; the job may have been started: gx "
-				      "--jobs"
-				    : "");
-			return 128 + f->signal;
-		}
-		t = (struct text){0};
-		gx_token(nonce);
-		compose_start(&t, nonce, f->token, command);
-		error =
-		    ask(f->place, f->place->here, &t, nonce, &r, &f->signal);
-		text_free(&t);
+	for (tries = 1;; tries++) {
+		error = start_try(f, command, &r);
 		if (error == 0) {
-			f->job = strtoul(r.body, &end, 10);
-			if (end == r.body)
-				gx_warn("the job could not be started: %.*s",
-				    (int)strcspn(r.body, "\n"), r.body);
+			status = start_take(f, r.body);
 			reply_free(&r);
-			return end == r.body ? GX_FAILED : 0;
+			return status;
 		}
-		unknown = unknown || error == -EINTR || error == -ETIMEDOUT ||
-		    r.answer.fate == ANSWER_UNKNOWN || error == -EAGAIN;
-		status = unknown ? GX_UNKNOWN : GX_FAILED;
-		if (error != -EINTR && (r.final || tries == START_TRIES - 1)) {
-			gx_warn("%s; %s", r.why,
-			    unknown ? "the job may have been started: gx --jobs"
-				    : "the job was not started");
+		if (error == -EINTR || error == -ETIMEDOUT ||
+		    error == -EAGAIN || r.answer.fate == ANSWER_UNKNOWN) {
+			fate = "the job may have been started: gx --jobs";
+			status = GX_UNKNOWN;
+		}
+		if (error != -EINTR && (r.final || tries == START_TRIES)) {
+			gx_warn("%s; %s", r.why, fate);
 			reply_free(&r);
 			return status;
 		}
 		reply_free(&r);
-		if (error == -EINTR)
-			tries--; /* to the message above */
+		if (error == -EINTR ||
+		    pause_growing(&delay, &f->signal) == -EINTR) {
+			gx_warn("interrupted; %s", fate);
+			return 128 + f->signal;
+		}
 	}
-	return status;
 }
 
 int

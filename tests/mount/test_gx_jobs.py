@@ -131,6 +131,25 @@ def test_a_job_starts_once(any_m, fault):
     assert list(jobs(any_m)) == [1]
 
 
+def test_a_job_that_is_not_started(m):
+    """G4: says so, in one line; no number is used."""
+    gx(m, "true")
+    m.room.fault({"status": 401}, kind="command", contains="M begin\nS ")
+    done = gx(m, "--follow", "true")
+    assert (done.status, done.out) == (FAILED, b"")
+    one_line(done, "EACCES", "was not started")
+    m.room.fault({"hang": -1}, kind="command", contains="M begin\nS ")
+    program = start(m, "--follow", "true")
+    wait_until(lambda: m.room.state()["faults"][0]["fired"] > 0, DEADLINE,
+               "the start")
+    program.signal(signal.SIGINT)
+    done = program.wait()
+    assert done.status == INTERRUPTED
+    one_line(done, "may have been started")
+    m.room.no_faults()
+    assert jobs(m) == {}
+
+
 def test_short_answers_are_coped_with(any_m):
     """G4: a service that cuts long outputs."""
     any_m.room.control(output_limit=9000)
