@@ -123,32 +123,6 @@ bulk_add(struct bulk *b, struct node *n, unsigned level)
 	return true;
 }
 
-/*
- * The next name in the order in which a tree is walked, among what is known;
- * wide: also in the directories below, and beside this one within the row's
- * top.
- */
-static struct dentry *
-walk_next(struct fs *fs, struct dentry *d, bool wide)
-{
-	struct node *dir;
-
-	if (wide && S_ISDIR(d->node->attr.mode) && d->node->dir->listed != 0 &&
-	    !RB_EMPTY(&d->node->dir->names))
-		return RB_MIN(dentries, &d->node->dir->names);
-	for (;;) {
-		struct dentry *next;
-
-		dir = d->parent;
-		next = RB_NEXT(dentries, &dir->dir->names, d);
-		if (next != NULL || !wide)
-			return next;
-		if (dir == tree_root(fs->tree) || dir->id == fs->bulk.top ||
-		    (d = LIST_FIRST(&dir->names)) == NULL)
-			return NULL;
-	}
-}
-
 /* Gather from this name on; NULL: not worth it. */
 static struct bulk *
 bulk_gather_from(struct fs *fs, struct dentry *d, unsigned level)
@@ -160,7 +134,7 @@ bulk_gather_from(struct fs *fs, struct dentry *d, unsigned level)
 		return NULL;
 	b->fs = fs;
 	for (; d != NULL && looked < 20 * BULK_FILES;
-	     d = walk_next(fs, d, level > 0), looked++)
+	     d = fs_walk_next(fs, d, fs->bulk.top, level > 0), looked++)
 		if (!bulk_add(b, d->node, level))
 			break;
 	if (b->count >= 2)
@@ -172,7 +146,7 @@ bulk_gather_from(struct fs *fs, struct dentry *d, unsigned level)
 static struct bulk *
 bulk_gather(struct fs *fs, struct node *n, unsigned level)
 {
-	return bulk_gather_from(fs, LIST_FIRST(&n->names), level);
+	return bulk_gather_from(fs, SLIST_FIRST(&n->names), level);
 }
 
 /* Have it fetched; what is wanted of it waits for the job.  Freed if not. */
@@ -283,8 +257,8 @@ bulk_note_use(struct fs *fs, const struct node *n)
 	    fs->bulk.sent - fs->bulk.used >
 		bulk_steps[fs->bulk.level].bytes / 2 ||
 	    (last = tree_get(fs->tree, fs->bulk.last)) == NULL ||
-	    (d = LIST_FIRST(&last->names)) == NULL ||
-	    (d = walk_next(fs, d, fs->bulk.level > 0)) == NULL)
+	    (d = SLIST_FIRST(&last->names)) == NULL ||
+	    (d = fs_walk_next(fs, d, fs->bulk.top, fs->bulk.level > 0)) == NULL)
 		return;
 	if (fs->bulk.level + 1 < BULK_LEVELS)
 		fs->bulk.level++;

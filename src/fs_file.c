@@ -75,7 +75,8 @@ fs_read_file(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
 		/* It stays while the file is open, as it is. */
 		c = NULL;
 		blob = NULL;
-		if (n->content != NULL && (n->local || LIST_EMPTY(&n->names))) {
+		if (n->content != NULL &&
+		    (n->local || SLIST_EMPTY(&n->names))) {
 			c = n->content;
 			soon = false;
 		} else {

@@ -84,14 +84,12 @@ fs_ask(struct fs *fs, struct wait *w, struct node *dir, const char *name)
 	uint64_t id = dir->id;
 	bool closed = dir->dir->closed;
 	bool large = dir->dir->count > FIND_LARGE && name != NULL;
-	struct node *up = NULL;
+	struct room_also also;
 	unsigned bound;
-	char *path, *child = NULL, *also = NULL;
+	char *path, *child = NULL;
 	int error;
 
-	bound = fs_walk_plan(fs, dir, name != NULL, &up);
-	if (up != NULL)
-		also = tree_path(fs->tree, up, NULL);
+	bound = fs_walk_plan(fs, dir, name != NULL, &also);
 	path = tree_path(fs->tree, dir, NULL);
 	if (path != NULL && name != NULL)
 		child = tree_path(fs->tree, dir, name);
@@ -100,10 +98,10 @@ fs_ask(struct fs *fs, struct wait *w, struct node *dir, const char *name)
 	if (error != 0)
 		goto out;
 	if (bound > 0)
-		log_debug("list %s and %u entries below it%s%s", path, bound,
-		    also == NULL ? "" : ", as of ", also == NULL ? "" : also);
+		log_debug("list %s, %u below it, %s, %zu directories", path,
+		    bound, also.top != NULL ? also.top : "-", also.count);
 	if (!closed && !large) {
-		error = room_list(fs->room, w, path, bound, also, bound);
+		error = room_list(fs->room, w, path, bound, &also);
 		if (error != -EACCES)
 			goto out;
 		/* It may still be searched for names that one knows. */
@@ -118,7 +116,7 @@ fs_ask(struct fs *fs, struct wait *w, struct node *dir, const char *name)
 	else if (closed)
 		error = -EACCES;
 out:
-	free(also);
+	fs_walk_free(&also);
 	free(child);
 	free(path);
 	return error;
@@ -190,7 +188,7 @@ fs_ask_node(struct fs *fs, struct wait *w, struct node *n)
 	    (S_ISDIR(n->attr.mode) && n->dir->listed != 0 &&
 		n->dir->count <= FIND_LARGE))
 		return fs_ask(fs, w, n, NULL);
-	d = LIST_FIRST(&n->names);
+	d = SLIST_FIRST(&n->names);
 	if ((name = strdup(d->name)) == NULL) {
 		tree_unlock(fs->tree);
 		return -ENOMEM;
@@ -217,7 +215,7 @@ fs_find_node(struct fs *fs, struct wait *w, fuse_ino_t id, bool strict,
 		}
 		*out = n;
 		if (S_ISDIR(n->attr.mode) && n->dir->used != 0)
-			n->dir->used = room_now();
+			tree_use_dir(t, n);
 		/* Removed, but held open: what was known stays so. */
 		if (n->control || n->local || node_is_dead(t, n) ||
 		    (strict ? tree_fresh(t, n->checked, since)

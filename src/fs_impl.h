@@ -39,9 +39,11 @@ struct fs {
 	struct walk {
 		uint64_t top, at; /* where it began, and when it went on */
 		uint64_t last; /* the directory asked for last */
+		uint64_t asked; /* the last from which all was to come */
 		unsigned steps, limit; /* so many entries come along next */
 		size_t sent, used; /* directories that came along, and of
 				    * them those that somebody looked into */
+		size_t listings, entries; /* that came */
 	} walk; /* a traversal under way; under the tree's lock */
 	struct {
 		TAILQ_HEAD(, bulk) jobs;
@@ -76,20 +78,23 @@ void fs_fill_entry(
 
 /*
  * A directory is asked for (by_name: for the sake of one name in it): so many
- * entries from below it may come along, and so many of *also's, a directory
- * above it (NULL: none).  Tree locked, as for all of these but note_sent.
+ * entries from below it may come along, and what *also says.  Tree locked, as
+ * for all of these but note_sent and free.
  */
 unsigned fs_walk_plan(
-    struct fs *, struct node *dir, bool by_name, struct node **also);
+    struct fs *, struct node *dir, bool by_name, struct room_also *also);
+void fs_walk_free(struct room_also *);
 bool fs_walk_goes_on(struct fs *);
 /* A listing came for a directory; somebody looks into one. */
-void fs_walk_note_sent(struct fs *, const char *path);
+void fs_walk_note_sent(struct fs *, const char *path, size_t entries);
 void fs_walk_note_use(struct fs *, struct node *dir);
-
 /*
- * The child of a directory by this name, after asking the VM if need be.
- * 0 with the tree locked, *out NULL when there is none; else -errno, unlocked.
+ * The next name in the order in which a tree is walked, among what is known;
+ * wide: also in the directories below, and beside this one within top.
  */
+struct dentry *fs_walk_next(
+    struct fs *, struct dentry *, uint64_t top, bool wide);
+
 int fs_find_child(struct fs *, struct wait *, fuse_ino_t dir, const char *name,
     struct node **out);
 

@@ -85,7 +85,8 @@ hook_adopt_listing(
 	struct fs *fs = arg;
 
 	tree_adopt_listing(fs->tree, l, epoch, checked);
-	fs_walk_note_sent(fs, l->path);
+	fs_walk_note_sent(fs, l->path, l->count);
+	tree_shrink(fs->tree, fs->options->cache_entries);
 }
 
 static void

@@ -60,7 +60,7 @@ fs_path_of(struct fs *fs, struct node *n)
 {
 	const char *hidden;
 
-	if (LIST_EMPTY(&n->names) && S_ISREG(n->attr.mode) && !n->control &&
+	if (SLIST_EMPTY(&n->names) && S_ISREG(n->attr.mode) && !n->control &&
 	    n->content != NULL && (hidden = content_hidden(n->content)) != NULL)
 		return strdup(hidden);
 	return tree_path(fs->tree, n, NULL);
@@ -73,7 +73,7 @@ fs_content(struct fs *fs, struct node *n, struct content **out)
 
 	if (n->content == NULL)
 		error = content_open(&n->content, fs->store, &n->attr, n->id);
-	else if (!n->local && !LIST_EMPTY(&n->names))
+	else if (!n->local && !SLIST_EMPTY(&n->names))
 		content_reset(n->content, &n->attr);
 	*out = n->content;
 	return error;

@@ -1,3 +1,4 @@
+#include <stdlib.h>
 #include <sys/stat.h>
 
 #include "fs_impl.h"
@@ -13,6 +14,10 @@
 /* And while a tree is being walked. */
 #define WALK_START 16000
 #define WALK_LIMIT 50000
+/* So many directories are asked for by name at once, */
+#define WALK_DIRS 500
+/* and so many names are looked at to find them. */
+#define WALK_LOOK 100000
 /* A walk ends with a pause (ms). */
 #define WALK_PAUSE 3000
 /* So soon (ms) after a directory was read, those in it are read by a program,
@@ -32,7 +37,8 @@ walk_begin(struct fs *fs, struct node *dir)
 		w->limit /= 4;
 	else
 		w->limit = WALK_FIRST;
-	w->sent = w->used = 0;
+	w->sent = w->used = w->listings = w->entries = 0;
+	w->asked = 0;
 	w->top = up != NULL ? up->id : dir->id;
 	w->steps = 0;
 }
@@ -71,8 +77,57 @@ walk_steps(struct fs *fs, struct node *dir, bool by_name)
 	return true;
 }
 
+struct dentry *
+fs_walk_next(struct fs *fs, struct dentry *d, uint64_t top, bool wide)
+{
+	struct dentry *next;
+	struct node *dir;
+
+	if (wide && S_ISDIR(d->node->attr.mode) && d->node->dir->listed != 0 &&
+	    !RB_EMPTY(&d->node->dir->names))
+		return RB_MIN(dentries, &d->node->dir->names);
+	for (;;) {
+		dir = d->parent;
+		next = RB_NEXT(dentries, &dir->dir->names, d);
+		if (next != NULL || !wide)
+			return next;
+		if (dir == tree_root(fs->tree) || dir->id == top ||
+		    (d = SLIST_FIRST(&dir->names)) == NULL)
+			return NULL;
+	}
+}
+
+/* The next directories that the walk will come to, as far as they are known
+ * and their listings are not. */
+static void
+walk_gather(struct fs *fs, struct node *dir, struct room_also *also)
+{
+	struct walk *w = &fs->walk;
+	struct dentry *d = SLIST_FIRST(&dir->names);
+	size_t looked = 0, each, max;
+
+	each = w->listings == 0 ? 100 : w->entries / w->listings + 1;
+	max = w->limit / each + 1 < WALK_DIRS ? w->limit / each + 1 : WALK_DIRS;
+	if (d == NULL || (also->paths = calloc(max, sizeof(char *))) == NULL)
+		return;
+	while (also->count < max && looked++ < WALK_LOOK &&
+	    (d = fs_walk_next(fs, d, w->top, true)) != NULL) {
+		struct node *n = d->node;
+
+		if (!S_ISDIR(n->attr.mode) || n->attr.dev != dir->attr.dev ||
+		    n->dir->closed || n->local ||
+		    tree_fresh(fs->tree, n->dir->listed, UINT64_MAX))
+			continue;
+		also->paths[also->count] = tree_path(fs->tree, n, NULL);
+		if (also->paths[also->count] == NULL)
+			break;
+		also->count++;
+	}
+}
+
 unsigned
-fs_walk_plan(struct fs *fs, struct node *dir, bool by_name, struct node **also)
+fs_walk_plan(
+    struct fs *fs, struct node *dir, bool by_name, struct room_also *also)
 {
 	struct walk *w = &fs->walk;
 	bool steps = walk_steps(fs, dir, by_name);
@@ -80,7 +135,7 @@ fs_walk_plan(struct fs *fs, struct node *dir, bool by_name, struct node **also)
 	struct node *top = tree_get(fs->tree, w->top), *up = dir, *read = NULL;
 	unsigned bound, i;
 
-	*also = NULL;
+	*also = (struct room_also){0};
 	w->last = dir->id;
 	w->at = now;
 	if (!by_name && (read = highest_read(node_parent(dir), now)) != NULL) {
@@ -100,11 +155,28 @@ fs_walk_plan(struct fs *fs, struct node *dir, bool by_name, struct node **also)
 		if (up == read)
 			read = NULL;
 	}
-	if (up != dir)
-		*also = up;
 	bound = w->limit;
+	if (up->id == w->asked) {
+		/* Not all of it came: what is next, by name. */
+		walk_gather(fs, dir, also);
+	} else if (up != dir) {
+		also->top = tree_path(fs->tree, up, NULL);
+		also->bound = bound;
+	}
+	w->asked = up->id;
 	w->limit = bound * 4 < WALK_LIMIT ? bound * 4 : WALK_LIMIT;
 	return bound;
+}
+
+void
+fs_walk_free(struct room_also *also)
+{
+	size_t i;
+
+	for (i = 0; i < also->count; i++)
+		free(also->paths[i]);
+	free(also->paths);
+	free(also->top);
 }
 
 bool
@@ -114,12 +186,14 @@ fs_walk_goes_on(struct fs *fs)
 }
 
 void
-fs_walk_note_sent(struct fs *fs, const char *path)
+fs_walk_note_sent(struct fs *fs, const char *path, size_t entries)
 {
 	struct node *dir;
 
 	tree_lock(fs->tree);
 	dir = tree_find(fs->tree, path);
+	fs->walk.listings++;
+	fs->walk.entries += entries;
 	if (dir != NULL && S_ISDIR(dir->attr.mode) && dir->dir->used == 0)
 		fs->walk.sent++;
 	tree_unlock(fs->tree);
@@ -130,5 +204,5 @@ fs_walk_note_use(struct fs *fs, struct node *dir)
 {
 	if (dir->dir->used == 0 && dir->dir->listed != 0)
 		fs->walk.used++;
-	dir->dir->used = room_now();
+	tree_use_dir(fs->tree, dir);
 }

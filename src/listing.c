@@ -81,9 +81,9 @@ parent_len(const struct record *r)
 	return r->name == 0 ? 0 : r->name - 1;
 }
 
-/* By parent, then by name, then as they came. */
+/* By parent, then by name. */
 static int
-record_compare(const void *va, const void *vb)
+record_compare_path(const void *va, const void *vb)
 {
 	const struct record *a = va, *b = vb;
 	int r;
@@ -92,6 +92,16 @@ record_compare(const void *va, const void *vb)
 	if (r == 0)
 		r = compare_bytes(a->path + a->name, a->path_len - a->name,
 		    b->path + b->name, b->path_len - b->name);
+	return r;
+}
+
+/* Then as they came. */
+static int
+record_compare(const void *va, const void *vb)
+{
+	const struct record *a = va, *b = vb;
+	int r = record_compare_path(a, b);
+
 	return r != 0 ? r : (a->order > b->order) - (a->order < b->order);
 }
 
@@ -175,6 +185,42 @@ record_listed(const struct record *r, const struct attr *top, uint64_t depth)
 	    path_depth(r) < depth;
 }
 
+/* Groups of records with the same parent, out of sorted records. */
+static struct group *
+groups_of(const struct record *r, size_t n, size_t *count)
+{
+	struct group *groups, key;
+	size_t i;
+
+	*count = 0;
+	if ((groups = calloc(n + 1, sizeof(*groups))) == NULL)
+		return NULL;
+	for (i = 0; i < n; i++) {
+		key = (struct group){
+		    .path = r[i].path, .path_len = parent_len(&r[i])};
+		/* The directory at the top is nobody's child. */
+		if (r[i].path_len == 0)
+			continue;
+		if (*count == 0 ||
+		    group_compare(&groups[*count - 1], &key) != 0) {
+			key.first = i;
+			groups[(*count)++] = key;
+		}
+		groups[*count - 1].count++;
+	}
+	return groups;
+}
+
+static struct group *
+group_find(struct group *groups, size_t n, const struct record *r)
+{
+	struct group key = {.path = r->path, .path_len = r->path_len};
+
+	return n == 0
+	    ? NULL
+	    : bsearch(&key, groups, n, sizeof(*groups), group_compare);
+}
+
 static struct listing *
 reply_add_listing(struct reply *reply, const char *top, const struct record *r)
 {
@@ -201,26 +247,17 @@ reply_set_listings(
     struct reply *reply, const char *path, struct records *all, uint64_t depth)
 {
 	struct record *r = all->items + 1;
-	size_t n = all->count - 1, ngroups = 0, nlisted = 1, i;
-	struct group *groups = NULL, *g, key;
+	size_t n = all->count - 1, ngroups, nlisted = 1, i;
+	struct group *groups;
 	struct listing *l;
 	int error = -ENOMEM;
 
 	qsort(r, n, sizeof(*r), record_compare);
 	n = records_unique(r, n);
-	if ((groups = calloc(n + 1, sizeof(*groups))) == NULL)
-		goto out;
-	for (i = 0; i < n; i++) {
-		key = (struct group){
-		    .path = r[i].path, .path_len = parent_len(&r[i])};
-		if (ngroups == 0 ||
-		    group_compare(&groups[ngroups - 1], &key) != 0) {
-			key.first = i;
-			groups[ngroups++] = key;
-		}
-		groups[ngroups - 1].count++;
+	if ((groups = groups_of(r, n, &ngroups)) == NULL)
+		return -ENOMEM;
+	for (i = 0; i < n; i++)
 		nlisted += record_listed(&r[i], &all->items[0].attr, depth);
-	}
 	reply->listings = calloc(nlisted, sizeof(*reply->listings));
 	if (reply->listings == NULL)
 		goto out;
@@ -232,12 +269,9 @@ reply_set_listings(
 		l = reply_add_listing(reply, path, &all->items[i]);
 		if (l == NULL)
 			goto out;
-		key = (struct group){.path = all->items[i].path,
-		    .path_len = all->items[i].path_len};
-		g = ngroups == 0 ? NULL
-				 : bsearch(&key, groups, ngroups,
-				       sizeof(*groups), group_compare);
-		if ((error = listing_fill(l, r, g)) != 0)
+		error = listing_fill(
+		    l, r, group_find(groups, ngroups, &all->items[i]));
+		if (error != 0)
 			goto out;
 		error = -ENOMEM;
 	}
@@ -269,39 +303,50 @@ parse_trailer(struct cursor *c, bool *below, int *failed)
 	return 0;
 }
 
+/* Take all records off the front. */
 static int
-parse_list(struct answers *a, size_t i, char form, uint64_t depth)
+parse_records(struct answers *a, char form, struct records *all)
 {
-	struct reply *reply = &a->replies[i];
 	struct cursor part = cursor_records(&a->c, form);
-	struct records all = {.items = NULL};
 	struct record *p;
-	bool below;
-	int error = -EPROTO;
 
 	while (cursor_records_left(&part, form)) {
-		if (all.count == all.size) {
-			all.size = all.size == 0 ? 64 : all.size * 2;
-			p = reallocarray(all.items, all.size, sizeof(*p));
-			if (p == NULL) {
-				error = -ENOMEM;
-				goto out;
-			}
-			all.items = p;
+		if (all->count == all->size) {
+			all->size = all->size == 0 ? 64 : all->size * 2;
+			p = reallocarray(all->items, all->size, sizeof(*p));
+			if (p == NULL)
+				return -ENOMEM;
+			all->items = p;
 		}
-		p = &all.items[all.count];
-		if (record_parse(&part, form, NULL, p) != 0 ||
-		    (p->path_len == 0) != (all.count == 0))
-			goto out;
+		p = &all->items[all->count];
+		if (record_parse(&part, form, NULL, p) != 0)
+			return -EPROTO;
 		/* No file system of Linux has such names, and programs here
 		 * may not expect any. */
 		if (p->path_len - p->name > NAME_MAX)
 			continue;
-		p->order = all.count++;
+		p->order = all->count++;
 	}
 	a->c.p = part.p;
-	if (parse_trailer(&a->c, &below, &reply->error) != 0 ||
-	    a->items[i].op != SCRIPT_LIST || a->done[i])
+	return 0;
+}
+
+static int
+parse_list(struct answers *a, size_t i, char form, uint64_t depth)
+{
+	struct reply *reply = &a->replies[i];
+	struct records all = {.items = NULL};
+	bool below;
+	size_t k;
+	int error;
+
+	if ((error = parse_records(a, form, &all)) != 0)
+		goto out;
+	error = -EPROTO;
+	for (k = 0; k < all.count; k++)
+		if ((all.items[k].path_len == 0) != (k == 0))
+			goto out;
+	if (parse_trailer(&a->c, &below, &reply->error) != 0 || a->done[i])
 		goto out;
 	a->done[i] = true;
 	error = 0;
@@ -313,6 +358,72 @@ parse_list(struct answers *a, size_t i, char form, uint64_t depth)
 	error = reply_set_listings(
 	    reply, a->items[i].path, &all, below ? depth : 1);
 out:
+	free(all.items);
+	return error;
+}
+
+/* One directory's listing out of sorted records of many. */
+static int
+reply_set_one(struct reply *reply, const char *path, const struct record *r,
+    size_t n, struct group *groups, size_t ngroups)
+{
+	struct record key = {.path = path + 1, .path_len = strlen(path) - 1};
+	struct record *self = NULL;
+	struct listing *l;
+	const char *slash = strrchr(path, '/');
+
+	key.name = slash - path;
+	if (n > 0)
+		self = bsearch(&key, r, n, sizeof(*r), record_compare_path);
+	if (self == NULL)
+		reply->error = -ENOENT;
+	else if (!S_ISDIR(self->attr.mode))
+		reply->error = -ENOTDIR;
+	else if (self->shut)
+		reply->error = -EACCES;
+	if (reply->error != 0)
+		return 0;
+	if ((reply->listings = calloc(1, sizeof(*reply->listings))) == NULL ||
+	    (l = reply_add_listing(reply, "/", self)) == NULL)
+		return -ENOMEM;
+	return listing_fill(l, r, group_find(groups, ngroups, self));
+}
+
+/* Directories i to i + n - 1; which one a record belongs to, its name says. */
+static int
+parse_many(struct answers *a, size_t i, size_t n, char form)
+{
+	struct records all = {.items = NULL};
+	struct group *groups = NULL;
+	size_t ngroups, end = i + n;
+	bool complete;
+	int error, failed;
+
+	if ((error = parse_records(a, form, &all)) != 0)
+		goto out;
+	error = -EPROTO;
+	if (parse_trailer(&a->c, &complete, &failed) != 0)
+		goto out;
+	error = -ENOMEM;
+	if (all.count > 0)
+		qsort(all.items, all.count, sizeof(*all.items), record_compare);
+	all.count = records_unique(all.items, all.count);
+	if ((groups = groups_of(all.items, all.count, &ngroups)) == NULL)
+		goto out;
+	for (error = 0; i < end && error == 0; i++) {
+		if (a->items[i].op != SCRIPT_LIST_ALSO)
+			error = -EPROTO;
+		else if (a->done[i])
+			continue;
+		else if (!complete)
+			a->replies[i].error = -EAGAIN;
+		else
+			error = reply_set_one(&a->replies[i], a->items[i].path,
+			    all.items, all.count, groups, ngroups);
+		a->done[i] = true;
+	}
+out:
+	free(groups);
 	free(all.items);
 	return error;
 }
@@ -418,6 +529,8 @@ parse_part(struct answers *a)
 		return parse_list(a, i, form, n);
 	if (n > a->n - i)
 		return -EPROTO;
+	if (a->items[i].op == SCRIPT_LIST_ALSO)
+		return parse_many(a, i, n, form);
 	return parse_stats(a, i, n, form);
 }
 

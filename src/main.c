@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -219,6 +220,9 @@ main(int argc, char **argv)
 	setrlimit(RLIMIT_CORE, &no_core);
 	signal(SIGPIPE, SIG_IGN);
 	umask(077);
+	/* Hundreds of threads, most of them asleep: a heap for each would be
+	 * mostly holes. */
+	mallopt(M_ARENA_MAX, 2);
 	if (options.task == OPTIONS_CHECK) {
 		struct room_config config = room_config(&options);
 

@@ -13,18 +13,7 @@ dentry_compare(const struct dentry *a, const struct dentry *b)
 	return strcmp(a->name, b->name);
 }
 
-static int
-node_compare(const struct node *a, const struct node *b)
-{
-	if (a->attr.ino != b->attr.ino)
-		return a->attr.ino < b->attr.ino ? -1 : 1;
-	if (a->attr.dev != b->attr.dev)
-		return a->attr.dev < b->attr.dev ? -1 : 1;
-	return 0;
-}
-
 RB_GENERATE(dentries, dentry, by_name, dentry_compare)
-RB_GENERATE_LOCAL(links, node, by_ino, node_compare)
 
 static int
 tree_grow(struct tree *t)
@@ -56,11 +45,13 @@ node_new(struct tree *t, const struct attr *attr, const char *target)
 	if (tree_grow(t) != 0 || (n = calloc(1, sizeof *n)) == NULL)
 		return NULL;
 	n->attr = *attr;
-	LIST_INIT(&n->names);
+	SLIST_INIT(&n->names);
 	if (S_ISDIR(attr->mode)) {
 		if ((n->dir = calloc(1, sizeof *n->dir)) == NULL)
 			goto fail;
 		RB_INIT(&n->dir->names);
+		n->dir->node = n;
+		TAILQ_INSERT_TAIL(&t->dirs, n->dir, by_use);
 	} else if (S_ISLNK(attr->mode)) {
 		if ((n->target = strdup(target ? target : "")) == NULL)
 			goto fail;
@@ -75,21 +66,13 @@ fail:
 	return NULL;
 }
 
-void
-node_unlink_index(struct tree *t, struct node *n)
-{
-	if (n->linked)
-		RB_REMOVE(links, &t->links, n);
-	n->linked = false;
-}
-
 /* Free the node when nothing refers to it: no name, no kernel, no handle. */
 void
 node_drop(struct tree *t, struct node *n)
 {
 	struct node **at, *dir;
 
-	if (!LIST_EMPTY(&n->names) || n->nlookup > 0 || n->opens > 0 ||
+	if (!SLIST_EMPTY(&n->names) || n->nlookup > 0 || n->opens > 0 ||
 	    n == t->root)
 		return;
 	node_unlink_index(t, n);
@@ -104,6 +87,7 @@ node_drop(struct tree *t, struct node *n)
 
 		while ((d = RB_MIN(dentries, &n->dir->names)) != NULL)
 			tree_remove(t, d);
+		TAILQ_REMOVE(&t->dirs, n->dir, by_use);
 		free(n->dir);
 	} else if (S_ISLNK(n->attr.mode)) {
 		free(n->target);
@@ -123,6 +107,7 @@ tree_open(struct tree **out, const char *root_path, uint64_t trust_ms)
 		return -ENOMEM;
 	pthread_mutex_init(&t->lock, NULL);
 	RB_INIT(&t->links);
+	TAILQ_INIT(&t->dirs);
 	t->next_id = 1; /* FUSE_ROOT_ID */
 	t->trust_ms = trust_ms;
 	t->epoch = 1;
@@ -156,7 +141,7 @@ tree_close(struct tree *t)
 		while ((n = t->ids[i]) != NULL) {
 			struct dentry *d;
 
-			while ((d = LIST_FIRST(&n->names)) != NULL)
+			while ((d = SLIST_FIRST(&n->names)) != NULL)
 				tree_remove(t, d);
 			if (n == t->root)
 				t->root = NULL;
@@ -272,7 +257,7 @@ tree_next_epoch(struct tree *t)
 struct node *
 node_parent(const struct node *n)
 {
-	struct dentry *d = LIST_FIRST(&n->names);
+	struct dentry *d = SLIST_FIRST(&n->names);
 
 	return d == NULL ? NULL : d->parent;
 }
@@ -341,7 +326,7 @@ tree_path(struct tree *t, struct node *node, const char *name)
 
 	len = name == NULL ? 0 : 1 + strlen(name);
 	for (n = node; n != t->root; n = d->parent) {
-		if ((d = LIST_FIRST(&n->names)) == NULL) {
+		if ((d = SLIST_FIRST(&n->names)) == NULL) {
 			errno = ENOENT;
 			return NULL;
 		}
@@ -363,7 +348,7 @@ tree_path(struct tree *t, struct node *node, const char *name)
 		*--at = '/';
 	}
 	for (n = node; n != t->root; n = d->parent) {
-		d = LIST_FIRST(&n->names);
+		d = SLIST_FIRST(&n->names);
 		at -= strlen(d->name);
 		memcpy(at, d->name, strlen(d->name));
 		*--at = '/';
@@ -462,7 +447,7 @@ dentry_new(struct node *node, struct node *dir, const char *name)
 	d->node = node;
 	d->parent = dir;
 	RB_INSERT(dentries, &dir->dir->names, d);
-	LIST_INSERT_HEAD(&node->names, d, by_node);
+	SLIST_INSERT_HEAD(&node->names, d, by_node);
 	dir->dir->count++;
 	return d;
 }
@@ -473,10 +458,10 @@ tree_remove(struct tree *t, struct dentry *d)
 	struct node *n = d->node, *dir = d->parent;
 
 	RB_REMOVE(dentries, &dir->dir->names, d);
-	LIST_REMOVE(d, by_node);
+	SLIST_REMOVE(&n->names, d, dentry, by_node);
 	dir->dir->count--;
 	free(d);
-	if (LIST_EMPTY(&n->names))
+	if (SLIST_EMPTY(&n->names))
 		node_unlink_index(t, n);
 	node_drop(t, n);
 }
@@ -508,30 +493,6 @@ tree_rename(
 		return -ENOMEM;
 	tree_remove(t, from);
 	return 0;
-}
-
-/* Files with several names are found by device and inode. */
-void
-node_index(struct tree *t, struct node *n)
-{
-	if (n->linked || S_ISDIR(n->attr.mode) || n->attr.nlink < 2 ||
-	    n->control)
-		return;
-	n->linked = RB_INSERT(links, &t->links, n) == NULL;
-}
-
-struct node *
-tree_find_linked(struct tree *t, const struct attr *a)
-{
-	struct node key = {.attr = *a}, *n;
-
-	if (S_ISDIR(a->mode) || a->nlink < 2)
-		return NULL;
-	n = RB_FIND(links, &t->links, &key);
-	/* A reused inode number is no link. */
-	if (n != NULL && (n->attr.mode ^ a->mode) & S_IFMT)
-		return NULL;
-	return n;
 }
 
 struct node *

@@ -33,7 +33,7 @@ struct node;
 
 struct dentry {
 	RB_ENTRY(dentry) by_name; /* in parent->dir */
-	LIST_ENTRY(dentry) by_node; /* in node->names */
+	SLIST_ENTRY(dentry) by_node; /* in node->names */
 	struct node *node, *parent;
 	char name[];
 };
@@ -42,6 +42,8 @@ RB_PROTOTYPE(dentries, dentry, by_name, dentry_compare)
 
 struct dir {
 	struct dentries names;
+	TAILQ_ENTRY(dir) by_use; /* in tree->dirs, the latest used first */
+	struct node *node;
 	uint64_t listed; /* when the VM was asked for all of it; 0: not */
 	uint64_t used; /* when the kernel last asked for it; 0: never */
 	uint64_t read; /* when its names were last read one after another */
@@ -60,8 +62,7 @@ struct node {
 	uint64_t checked; /* when the VM was asked for attr; 0: stale */
 	uint64_t changed; /* epoch of the last local change of attr */
 	struct attr attr;
-	LIST_HEAD(, dentry) names; /* empty: removed, or the root */
-	RB_ENTRY(node) by_ino; /* when linked */
+	SLIST_HEAD(, dentry) names; /* empty: removed, or the root */
 	union {
 		struct dir *dir; /* S_IFDIR */
 		char *target; /* S_IFLNK */
@@ -157,6 +158,14 @@ void tree_remove(struct tree *, struct dentry *);
 int tree_rename(
     struct tree *, struct dentry *, struct node *dir, const char *name);
 int tree_link(struct tree *, struct node *, struct node *dir, const char *name);
+
+/* Somebody looks into the directory. */
+void tree_use_dir(struct tree *, struct node *dir);
+/*
+ * Forget listings, the longest unused first, until no more than max nodes are
+ * known, or only such as are in use.  Takes the lock.
+ */
+void tree_shrink(struct tree *, size_t max);
 
 /*
  * Paths of directories that were listed since then (0: ever), were used since

@@ -6,7 +6,8 @@
 
 /* What node.c and tree_*.c share; nobody else includes this. */
 
-RB_HEAD(links, node);
+RB_HEAD(links, link);
+TAILQ_HEAD(dirs, dir);
 
 struct tree {
 	pthread_mutex_t lock; /* guards all below and every node */
@@ -14,7 +15,8 @@ struct tree {
 	size_t nids, count;
 	uint64_t next_id;
 	struct node *root;
-	struct links links; /* nodes with several names, by (dev, ino) */
+	struct links links; /* files with several names, by (dev, ino) */
+	struct dirs dirs; /* the latest used first */
 	char *root_path, *hidden;
 	uint64_t trust_ms;
 	uint64_t distrusted; /* what was checked before is stale */

@@ -49,6 +49,7 @@ static const struct option_name {
     {"idmap", KIND_SPECIAL, 0},
     {"cache_timeout", KIND_SPECIAL, 0},
     {"cache_size", KIND_SPECIAL, 0},
+    {"cache_entries", KIND_SPECIAL, 0},
     {"timeout", KIND_SPECIAL, 0},
     {"max_connections", KIND_SPECIAL, 0},
     {"control", KIND_SPECIAL, 0},
@@ -180,6 +181,11 @@ set_special(struct parse *p, const char *name, const char *value)
 		if (!option_size(value, MIB, MIB << 30, &o->cache_size))
 			return bad_value(p, name, value,
 			    "not a size of 1M or more, such as 500M or 2G");
+	} else if (strcmp(name, "cache_entries") == 0) {
+		if (!option_number(value, 1000, 1000000000, &number))
+			return bad_value(p, name, value,
+			    "not a number from 1000 to 1000000000");
+		o->cache_entries = number;
 	} else if (strcmp(name, "max_connections") == 0) {
 		if (!option_number(value, 1, 64, &number))
 			return bad_value(

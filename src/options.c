@@ -398,6 +398,7 @@ options_parse(
 	    .idmap = true,
 	    .cache_timeout_ms = 5000,
 	    .cache_size = (uint64_t)1 << 30,
+	    .cache_entries = 2000000,
 	    .timeout_s = 30,
 	    .max_connections = 8,
 	    .control = options_need(strdup(DEFAULT_CONTROL)),
@@ -452,6 +453,7 @@ options_usage(FILE *out)
 "  idmap=none           show the VM's owners, not you\n"
 "  cache_timeout=S      trust metadata for so many seconds (5)\n"
 "  cache_dir=DIR, cache_size=SIZE   contents kept (~/.cache/gentilityfs, 1G)\n"
+"  cache_entries=N      names and attributes kept (2000000)\n"
 "  timeout=S            give a stalled transfer up (30)\n"
 "  max_connections=N    at a time (8)\n"
 "  control=NAME         the file that runs commands (.exec); or no_control\n"

@@ -47,6 +47,7 @@ struct options {
 	unsigned cache_timeout_ms;
 	char *cache_dir; /* absolute */
 	uint64_t cache_size;
+	size_t cache_entries;
 	unsigned timeout_s;
 	unsigned max_connections;
 

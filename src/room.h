@@ -98,11 +98,17 @@ bool room_is_pseudo(struct room *, uint64_t dev); /* proc, sysfs ... */
  * Ask for a directory's listing / one path's attributes.  The answer comes
  * by the hooks before the call returns.  The error is the path's own.
  * Requests that arrive while one is under way go out together as the next.
- * bound: so many entries from below the directory may come along.  also: a
- * directory that nobody waits for but that may come with the answer, or NULL.
+ * bound: so many entries from below the directory may come along.  also: what
+ * nobody waits for but may come with the answer, or NULL.
  */
+struct room_also {
+	char *top; /* a directory and what is below it, or NULL */
+	unsigned bound; /* so many entries of it */
+	size_t count; /* directories alone */
+	char **paths;
+};
 int room_list(struct room *, struct wait *, const char *path, unsigned bound,
-    const char *also, unsigned also_bound);
+    const struct room_also *also);
 int room_stat(struct room *, struct wait *, const char *path);
 
 /* Check all these directories anew in as few commands as fit (one, as a rule)

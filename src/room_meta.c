@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +13,7 @@
  */
 #define BATCH_ITEMS    1024
 #define BATCH_OVERTAKE 1000 /* ms */
+#define BATCH_TRIM     ((size_t)1024 * 1024)
 #define BATCH_MAX      ((size_t)256 * 1024 * 1024)
 
 struct batch_item {
@@ -60,6 +62,17 @@ batch_new(struct room *r)
 	return b;
 }
 
+/* Does the item answer this?  (One that is listed need not come along.) */
+static bool
+item_is(const struct batch_item *i, enum script_op op, const char *path)
+{
+	enum script_op have = i->script.op;
+
+	return (have == op ||
+		   (have == SCRIPT_LIST && op == SCRIPT_LIST_ALSO)) &&
+	    strcmp(i->script.path, path) == 0;
+}
+
 /* Index of the item, which is added if need be; -ENOSPC: the batch is full. */
 static int
 batch_add(struct batch *b, enum script_op op, const char *path, unsigned bound)
@@ -68,8 +81,7 @@ batch_add(struct batch *b, enum script_op op, const char *path, unsigned bound)
 	size_t i, size;
 
 	for (i = 0; i < b->count; i++)
-		if (b->items[i].script.op == op &&
-		    strcmp(b->items[i].script.path, path) == 0) {
+		if (item_is(&b->items[i], op, path)) {
 			if (b->items[i].script.bound < bound)
 				b->items[i].script.bound = bound;
 			return i;
@@ -106,7 +118,7 @@ batch_add_more(struct batch *b)
 	if (df != NULL)
 		batch_add(b, SCRIPT_STATFS, df, 0);
 	for (i = 0; i < n; i++) {
-		full = full || batch_add(b, SCRIPT_LIST, paths[i], 0) < 0;
+		full = full || batch_add(b, SCRIPT_LIST_ALSO, paths[i], 0) < 0;
 		free(paths[i]);
 	}
 	pthread_mutex_unlock(&r->lock);
@@ -121,6 +133,7 @@ batch_adopt(struct batch *b, struct batch_item *item, struct reply *reply)
 	item->error = reply->error;
 	switch (item->script.op) {
 	case SCRIPT_LIST:
+	case SCRIPT_LIST_ALSO:
 		for (i = 0; i < reply->nlistings; i++)
 			h->adopt_listing(
 			    h->arg, &reply->listings[i], b->epoch, b->checked);
@@ -154,7 +167,7 @@ batch_send(struct batch *b)
 	struct probe probe = {0};
 	struct reply *replies = NULL;
 	char nonce[17], *command = NULL, *payload = NULL;
-	size_t len, payload_len, at = 0, i;
+	size_t len, payload_len = 0, at = 0, i;
 	enum script_tools tools = room_tools(r);
 	int error;
 
@@ -194,6 +207,9 @@ out:
 	}
 	if (replies != NULL)
 		reply_free_all(replies, b->count);
+	/* What was kept of it lies behind what was not. */
+	if (payload != NULL && payload_len > BATCH_TRIM)
+		malloc_trim(0);
 	probe_free(&probe);
 	free(command);
 	free(payload);
@@ -256,8 +272,10 @@ batch_find(struct room *r, enum script_op op, const char *path, int *index)
 
 	TAILQ_FOREACH (b, &r->out, link)
 		for (i = 0; i < b->count; i++)
-			if (b->items[i].script.op == op &&
-			    strcmp(b->items[i].script.path, path) == 0) {
+			if (item_is(&b->items[i], op, path) ||
+			    (op == SCRIPT_LIST &&
+				item_is(
+				    &b->items[i], SCRIPT_LIST_ALSO, path))) {
 				*index = i;
 				return b;
 			}
@@ -280,11 +298,13 @@ batch_wait(struct batch *b, int i, struct wait *wait, struct room_fs *fs)
 
 static int
 room_ask(struct room *r, struct wait *wait, enum script_op op, const char *path,
-    unsigned bound, const char *also, unsigned also_bound, struct room_fs *fs)
+    unsigned bound, const struct room_also *also, struct room_fs *fs)
 {
 	struct batch *b;
-	int error, i;
+	size_t k;
+	int error, i, tries = 0;
 
+again:
 	pthread_mutex_lock(&r->lock);
 	for (;;) {
 		if (r->closing) {
@@ -319,8 +339,11 @@ room_ask(struct room *r, struct wait *wait, enum script_op op, const char *path,
 		pthread_mutex_unlock(&r->lock);
 		return i;
 	}
-	if (also != NULL)
-		batch_add(b, SCRIPT_LIST, also, also_bound);
+	if (also != NULL && also->top != NULL)
+		batch_add(b, SCRIPT_LIST, also->top, also->bound);
+	for (k = 0; also != NULL && k < also->count; k++)
+		if (batch_add(b, SCRIPT_LIST_ALSO, also->paths[k], 0) < 0)
+			break;
 	job_hold(&b->job);
 	error = room_dispatch(r);
 wait:
@@ -328,49 +351,81 @@ wait:
 	if (error == 0)
 		error = batch_wait(b, i, wait, fs);
 	job_put(&b->job);
+	/* It came along with others, of which one could not be read. */
+	if (error == -EAGAIN && tries++ == 0)
+		goto again;
 	return error;
 }
 
 int
 room_list(struct room *r, struct wait *wait, const char *path, unsigned bound,
-    const char *also, unsigned also_bound)
+    const struct room_also *also)
 {
-	return room_ask(
-	    r, wait, SCRIPT_LIST, path, bound, also, also_bound, NULL);
+	return room_ask(r, wait, SCRIPT_LIST, path, bound, also, NULL);
 }
 
 int
 room_stat(struct room *r, struct wait *wait, const char *path)
 {
-	return room_ask(r, wait, SCRIPT_STAT, path, 0, NULL, 0, NULL);
+	return room_ask(r, wait, SCRIPT_STAT, path, 0, NULL, NULL);
 }
 
 int
 room_statfs(
     struct room *r, struct wait *wait, const char *path, struct room_fs *fs)
 {
-	return room_ask(r, wait, SCRIPT_STATFS, path, 0, NULL, 0, fs);
+	return room_ask(r, wait, SCRIPT_STATFS, path, 0, NULL, fs);
 }
 
-int
-room_revalidate(struct room *r, struct wait *wait, char *const *paths, size_t n)
+/* Ask for these directories by commands of our own, all at once if they fit;
+ * which of them could not be read together with the others is in again[]. */
+static int
+revalidate(struct room *r, struct wait *wait, enum script_op op,
+    char *const *paths, size_t n, char **again, size_t *nagain)
 {
 	struct batch *b;
-	size_t i = 0;
+	size_t i = 0, k;
 	int error = 0, added;
 
+	*nagain = 0;
 	while (i < n && error == 0) {
 		if ((b = batch_new(r)) == NULL)
 			return -ENOMEM;
 		for (; i < n; i++) {
-			added = batch_add(b, SCRIPT_LIST, paths[i], 0);
+			added = batch_add(b, op, paths[i], 0);
 			if (added == -ENOSPC && b->count > 0)
 				break;
 		}
 		if (b->count > 0 && (error = job_start(&b->job)) == 0 &&
 		    (error = job_wait(&b->job, wait)) == 0)
 			error = b->error;
+		for (k = 0; error == 0 && again != NULL && k < b->count; k++)
+			if (b->items[k].error == -EAGAIN) {
+				again[*nagain] =
+				    strdup(b->items[k].script.path);
+				if (again[*nagain] != NULL)
+					(*nagain)++;
+			}
 		job_put(&b->job);
 	}
+	return error;
+}
+
+int
+room_revalidate(struct room *r, struct wait *wait, char *const *paths, size_t n)
+{
+	char **again = calloc(n + 1, sizeof *again);
+	size_t count, none, i;
+	int error;
+
+	if (again == NULL)
+		return -ENOMEM;
+	error = revalidate(r, wait, SCRIPT_LIST_ALSO, paths, n, again, &count);
+	if (error == 0 && count > 0)
+		error =
+		    revalidate(r, wait, SCRIPT_LIST, again, count, NULL, &none);
+	for (i = 0; i < count; i++)
+		free(again[i]);
+	free(again);
 	return error;
 }

@@ -209,38 +209,34 @@ script_base_size(enum script_tools tools)
 	return n;
 }
 
-/* Items that are SCRIPT_STAT one after another become one call. */
+/* The call for items of this op that come one after another; NULL: each has
+ * its own. */
+static const char *
+call_for_many(enum script_op op)
+{
+	return op == SCRIPT_STAT ? "S" : op == SCRIPT_LIST_ALSO ? "M" : NULL;
+}
+
 static void
 command_add_items(struct command *c, const struct script_item *items, size_t n)
 {
+	const char *many;
 	size_t i;
-	bool stats = false;
 
 	for (i = 0; i < n; i++) {
-		if (stats && items[i].op != SCRIPT_STAT) {
+		many = call_for_many(items[i].op);
+		if (i > 0 && (many == NULL || items[i].op != items[i - 1].op))
 			command_add(c, "\n");
-			stats = false;
-		}
-		switch (items[i].op) {
-		case SCRIPT_LIST:
-			command_addf(c, "L %zu %u ", i, items[i].bound);
-			break;
-		case SCRIPT_STAT:
-			if (!stats)
-				command_addf(c, "S %zu", i);
-			stats = true;
-			command_add(c, " ");
-			break;
-		case SCRIPT_STATFS:
-			command_addf(c, "F %zu ", i);
-			break;
-		}
+		if (items[i].op == SCRIPT_LIST)
+			command_addf(c, "L %zu %u", i, items[i].bound);
+		else if (items[i].op == SCRIPT_STATFS)
+			command_addf(c, "F %zu", i);
+		else if (i == 0 || items[i].op != items[i - 1].op)
+			command_addf(c, "%s %zu", many, i);
+		command_add(c, " ");
 		command_add_quoted(c, items[i].path);
-		if (!stats)
-			command_add(c, "\n");
 	}
-	if (stats)
-		command_add(c, "\n");
+	command_add(c, "\n");
 }
 
 static char *

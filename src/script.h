@@ -23,6 +23,9 @@ enum script_tools {
 enum script_op {
 	SCRIPT_LIST, /* path; bound: go on below, breadth first, as long as
 		      * whole levels fit into this many entries */
+	SCRIPT_LIST_ALSO, /* path: this directory alone, cheaply together with
+			   * its neighbours; -EAGAIN: one of them could not
+			   * be read, ask singly */
 	SCRIPT_STAT, /* path: lstat */
 	SCRIPT_STATFS /* path */
 };

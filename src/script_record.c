@@ -391,14 +391,13 @@ record_parse(struct cursor *c, char form, const char *path, struct record *r)
 	error = form == 'G' ? parse_gnu(c, path, r) : parse_busybox(c, path, r);
 	if (error != 0 || path != NULL)
 		return error;
-	if (form == 'B') {
-		if (r->path_len == 1 && r->path[0] == '.')
-			r->path_len = 0;
-		else if (r->path_len > 2 && memcmp(r->path, "./", 2) == 0) {
-			r->path += 2;
-			r->path_len -= 2;
-		} else
-			return -EPROTO;
+	if (form == 'B' && r->path_len == 1 && r->path[0] == '.') {
+		r->path_len = 0;
+	} else if (r->path_len >= 2 && memcmp(r->path, "./", 2) == 0) {
+		r->path += 2;
+		r->path_len -= 2;
+	} else if (form == 'B') {
+		return -EPROTO;
 	}
 	return path_check(r) ? 0 : -EPROTO;
 }

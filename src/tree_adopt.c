@@ -240,51 +240,6 @@ out:
 	tree_unlock(t);
 }
 
-/* The latest used first. */
-static int
-stale_compare(const void *a, const void *b)
-{
-	const struct node *x = *(struct node *const *)a;
-	const struct node *y = *(struct node *const *)b;
-
-	return x->dir->used > y->dir->used ? -1 : x->dir->used < y->dir->used;
-}
-
-size_t
-tree_stale_dirs(
-    struct tree *t, uint64_t used, uint64_t listed, char **paths, size_t max)
-{
-	struct node *n, **found = NULL, **more;
-	size_t i, count = 0, room = 0, made = 0;
-
-	tree_lock(t);
-	for (i = 0; i < t->nids; i++)
-		for (n = t->ids[i]; n != NULL; n = n->by_id) {
-			if (!S_ISDIR(n->attr.mode) || n->dir->listed == 0 ||
-			    n->dir->listed < listed || n->dir->used == 0 ||
-			    n->dir->used < used ||
-			    tree_fresh(t, n->dir->listed, UINT64_MAX))
-				continue;
-			if (count == room) {
-				room = room == 0 ? 64 : room * 2;
-				more = reallocarray(found, room, sizeof *found);
-				if (more == NULL)
-					goto out;
-				found = more;
-			}
-			found[count++] = n;
-		}
-	if (count > 1)
-		qsort(found, count, sizeof *found, stale_compare);
-	for (i = 0; i < count && made < max; i++)
-		if ((paths[made] = tree_path(t, found[i], NULL)) != NULL)
-			made++;
-out:
-	tree_unlock(t);
-	free(found);
-	return made;
-}
-
 void
 tree_replace(struct tree *t)
 {

@@ -7,16 +7,21 @@
 #	l D	print the records of "." and D levels below; never across a
 #		file system's border
 #	s P...	print the records of these paths
+#	t P...	print the records of these directories and of what is in them,
+#		named by P as it was given
 #	v P	print one record without name and target
 # The answers; a "\0" is a NUL:
 #	L N BOUND PATH	"#N OK K D\0", records, "#. END\0"
+#	M N PATH...	for many directories: "#I ERRNO\0" for each path that
+#			is missing (I counts from N), "#N OK K COUNT\0",
+#			records, "#. END\0".  Names begin at "/".
 #	S N PATH...	"#I ERRNO\0" for each path that is missing (I counts
 #			from N), "#N OK K COUNT\0", records, "#. 0\0"
 #	F N PATH	"#N OK\0BSIZE FRSIZE BLOCKS BFREE BAVAIL FILES FFREE
 #			NAMEMAX\n\0"
 #	instead of "#N OK...", when it failed: "#N ERRNO\0"
-# END is 0; 1: something went wrong below, only the directory itself is sure;
-# or the errno's name when the directory could not be read to its end.
+# END is 0; 1: something went wrong below, only the directory itself is sure
+# (of M: nothing is complete for sure); or the errno's name when the directory could not be read to its end.
 # D: the deepest level, at least 1, whose entries and all above are no more
 # than BOUND.
 
@@ -34,7 +39,7 @@ D() {
 	done
 }
 L() {
-	if [ ! -L "$3" ] && cd -P "$3" && [ -r . ] && [ -x . ]; then
+	if [ ! -L "$3" ] && cd -P "$3" && [ -r . ] && [ -e ./. ]; then
 		d=1
 		[ "$2" -eq 0 ] || D "$2"
 		printf '#%s OK %s %s\0' "$1" "$K" "$d"
@@ -57,6 +62,26 @@ L() {
 		E "$3"
 	fi
 	printf '#%s %s\0' "$1" "$e"
+}
+M() {
+	N=$1 i=$1
+	shift
+	n=$#
+	for p; do
+		shift
+		if [ -d "$p" ]; then
+			set -- "$@" "./${p#/}"
+		else
+			e=ENOTDIR
+			[ -e "$p" ] || [ -L "$p" ] || E "$p"
+			printf '#%s %s\0' "$i" "$e"
+		fi
+		i=$((i + 1))
+	done
+	printf '#%s OK %s %s\0' "$N" "$K" "$n"
+	e=0
+	[ $# = 0 ] || { cd / && t "$@"; } || e=1
+	printf '#. %s\0' "$e"
 }
 S() {
 	N=$1 i=$1

@@ -29,5 +29,14 @@ l() {
 	    -exec stat -c "//u$f %n" {} + -prune -o "$@"
 	stat -c "//$f %n" . && find . -xdev -mindepth 1 -maxdepth "$D" "$@"
 }
+t() {
+	u=$(id -u)
+	set -- "$@" -xdev -maxdepth 1
+	[ "$u" = 0 ] || set -- "$@" -type d \
+	    ! \( -user "$u" -perm -500 -o ! -user "$u" -perm -55 \) \
+	    -exec stat -c "//u$f %n" {} + -prune -o
+	find "$@" -type l -exec stat -c "//$f %n//%N" {} + \
+	    -o -exec stat -c "//$f %n" {} +
+}
 s() { stat -c "//$f %n//%N" "$@"; }
 v() { stat -c "$f" "$1"; }

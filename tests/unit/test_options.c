@@ -88,6 +88,7 @@ defaults_are_those_of_the_manual(void **state)
 	assert_int_equal(o.timeout_s, 30);
 	assert_int_equal(o.max_connections, 8);
 	assert_true(o.cache_size == 1UL << 30);
+	assert_int_equal(o.cache_entries, 2000000);
 	assert_string_equal(o.cache_dir, "/home/somebody/.cache/gentilityfs");
 	assert_string_equal(o.control, ".exec");
 	assert_int_equal(o.list_control, LIST_CONTROL_ROOT);
@@ -241,6 +242,7 @@ values_out_of_bounds_are_refused(void **state)
 	    "timeout=", "timeout", "cache_timeout=-1", "cache_timeout=-0",
 	    "cache_timeout=x", "cache_timeout=1.", "cache_timeout=.5",
 	    "cache_timeout=nan", "cache_timeout=1e3", "cache_timeout=86401",
+	    "cache_entries=999", "cache_entries=x",
 	    "cache_size=0", "cache_size=1", "cache_size=-1M", "cache_size=1X",
 	    "cache_size=1MB", "cache_size=99999999T", "max_connections=0",
 	    "max_connections=65", "uid=x", "uid=-1", "uid=4294967295",

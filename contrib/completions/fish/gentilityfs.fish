@@ -19,6 +19,7 @@ function __gentilityfs_names
         auto_unmount 'unmount when the program ends' \
         cache_dir= 'where contents are cached' \
         cache_size= 'how much of them (1G)' \
+        cache_entries= 'names kept in memory' \
         cache_timeout= 'how long metadata is trusted (5)' \
         cacert= 'certificate authorities to trust' \
         control= 'name of the file that runs commands (.exec)' \
