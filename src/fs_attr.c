@@ -322,7 +322,7 @@ fs_statfs_known(struct fs *fs, uint64_t dev)
 static int
 statfs_get(struct fs *fs, struct wait *w, fuse_ino_t ino, struct room_fs *out)
 {
-	uint64_t dev = fs->root_dev;
+	uint64_t dev = fs->root_dev, contact;
 	struct node *n;
 	char *path = NULL;
 	bool known;
@@ -334,6 +334,8 @@ statfs_get(struct fs *fs, struct wait *w, fuse_ino_t ino, struct room_fs *out)
 		path = tree_path(fs->tree, n, NULL);
 	}
 	known = fs->statfs.at != 0 && fs->statfs.dev == dev;
+	contact = room_contact(fs->room);
+	w->limit_ms = fs_patience(fs, known);
 	*out = fs->statfs.fs;
 	if (fs_statfs_known(fs, dev)) {
 		tree_unlock(fs->tree);
@@ -344,6 +346,9 @@ statfs_get(struct fs *fs, struct wait *w, fuse_ino_t ino, struct room_fs *out)
 	if (path == NULL && (path = strdup(room_root(fs->room))) == NULL)
 		return -ENOMEM;
 	error = room_statfs(fs->room, w, path, out);
+	w->limit_ms = 0;
+	if (error != 0 && known)
+		fs_is_silent(fs, contact, error);
 	free(path);
 	if (error != 0 && known && error != -EINTR) {
 		tree_lock(fs->tree);

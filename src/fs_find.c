@@ -15,6 +15,14 @@
  */
 #define FIND_MOMENT 1000
 
+/*
+ * A service that says nothing at all for so long (ms) is gone for the moment:
+ * what is known is shown as it was, and nobody waits for long until it answers.
+ */
+#define SILENCE_MS     4000
+#define SILENCE_MOMENT 250 /* and so long once a second, to see it come back \
+			    */
+
 /* How often the VM may change something while we look at it. */
 #define FIND_TRIES 5
 
@@ -77,9 +85,54 @@ fs_fresh(struct fs *fs, uint64_t checked, uint64_t since)
 	return tree_fresh(fs->tree, checked, since);
 }
 
-/* Ask the VM for a directory, or for one name in it.  Unlocks the tree. */
+unsigned
+fs_patience(struct fs *fs, bool known)
+{
+	unsigned limit = fs->options->timeout_s * 1000;
+
+	if (fs->silence.on && room_contact(fs->room) != fs->silence.contact)
+		fs->silence.on = false;
+	if (!known || fs->options->cache_timeout_ms == 0)
+		return 0;
+	if (fs->silence.on) {
+		/* Is it back?  Else have the question sent, no more. */
+		if (room_now() < fs->silence.asked + 1000)
+			return 1;
+		fs->silence.asked = room_now();
+		return SILENCE_MOMENT;
+	}
+	return limit < SILENCE_MS ? limit : SILENCE_MS;
+}
+
+bool
+fs_is_silent(struct fs *fs, uint64_t contact, int error)
+{
+	bool silent;
+
+	if (error != -ETIMEDOUT && error != -EHOSTUNREACH &&
+	    error != -ECONNREFUSED && error != -EIO)
+		return false;
+	if (fs->options->cache_timeout_ms == 0)
+		return false;
+	tree_lock(fs->tree);
+	silent = room_contact(fs->room) == contact;
+	if (silent && !fs->silence.on) {
+		fs->silence.on = true;
+		fs->silence.contact = contact;
+		log_warn("the service does not answer: what is known is shown "
+			 "as it was");
+	}
+	tree_unlock(fs->tree);
+	return silent;
+}
+
+/*
+ * Ask the VM for a directory, or for one name in it; known: what is asked for
+ * is, as it was.  Unlocks the tree.
+ */
 static int
-fs_ask(struct fs *fs, struct wait *w, struct node *dir, const char *name)
+fs_ask(struct fs *fs, struct wait *w, struct node *dir, const char *name,
+    bool known)
 {
 	uint64_t id = dir->id;
 	bool closed = dir->dir->closed;
@@ -94,6 +147,7 @@ fs_ask(struct fs *fs, struct wait *w, struct node *dir, const char *name)
 	if (path != NULL && name != NULL)
 		child = tree_path(fs->tree, dir, name);
 	error = path == NULL || (name != NULL && child == NULL) ? -errno : 0;
+	w->limit_ms = fs_patience(fs, known);
 	tree_unlock(fs->tree);
 	if (error != 0)
 		goto out;
@@ -116,6 +170,7 @@ fs_ask(struct fs *fs, struct wait *w, struct node *dir, const char *name)
 	else if (closed)
 		error = -EACCES;
 out:
+	w->limit_ms = 0;
 	fs_walk_free(&also);
 	free(child);
 	free(path);
@@ -126,12 +181,12 @@ int
 fs_find_child(struct fs *fs, struct wait *w, fuse_ino_t parent,
     const char *name, struct node **out)
 {
-	uint64_t since = room_now();
+	uint64_t since = room_now(), contact = room_contact(fs->room);
 	struct tree *t = fs->tree;
 	struct node *dir;
 	struct dentry *d;
 	int error, tries;
-	bool json;
+	bool json, known, silent = false;
 
 	for (tries = 0; tries < FIND_TRIES; tries++) {
 		tree_lock(t);
@@ -161,12 +216,18 @@ fs_find_child(struct fs *fs, struct wait *w, fuse_ino_t parent,
 			fs_walk_note_use(fs, dir);
 			return 0;
 		}
+		known = tree_known(t, dir->dir->listed) ||
+		    (d != NULL && tree_known(t, d->node->checked));
+		if (silent && known)
+			return 0;
 		if (node_is_dead(t, dir)) {
 			error = -ENOENT;
 			goto fail;
 		}
-		error = fs_ask(fs, w, dir, name);
-		if (error != 0)
+		error = fs_ask(fs, w, dir, name, known);
+		silent =
+		    error != 0 && known && fs_is_silent(fs, contact, error);
+		if (error != 0 && !silent)
 			return error;
 	}
 	return -EIO;
@@ -177,7 +238,7 @@ fail:
 
 /* Look at one node again, by its own listing or by its parent's. */
 static int
-fs_ask_node(struct fs *fs, struct wait *w, struct node *n)
+fs_ask_node(struct fs *fs, struct wait *w, struct node *n, bool known)
 {
 	struct node *up = node_parent(n);
 	struct dentry *d;
@@ -187,13 +248,13 @@ fs_ask_node(struct fs *fs, struct wait *w, struct node *n)
 	if (up == NULL ||
 	    (S_ISDIR(n->attr.mode) && n->dir->listed != 0 &&
 		n->dir->count <= FIND_LARGE))
-		return fs_ask(fs, w, n, NULL);
+		return fs_ask(fs, w, n, NULL, known);
 	d = SLIST_FIRST(&n->names);
 	if ((name = strdup(d->name)) == NULL) {
 		tree_unlock(fs->tree);
 		return -ENOMEM;
 	}
-	error = fs_ask(fs, w, up, name);
+	error = fs_ask(fs, w, up, name, known);
 	free(name);
 	return error;
 }
@@ -202,10 +263,11 @@ int
 fs_find_node(struct fs *fs, struct wait *w, fuse_ino_t id, bool strict,
     struct node **out)
 {
-	uint64_t since = room_now();
+	uint64_t since = room_now(), contact = room_contact(fs->room);
 	struct tree *t = fs->tree;
 	struct node *n;
 	int error, tries;
+	bool known, silent = false;
 
 	for (tries = 0; tries < FIND_TRIES; tries++) {
 		tree_lock(t);
@@ -221,12 +283,17 @@ fs_find_node(struct fs *fs, struct wait *w, fuse_ino_t id, bool strict,
 		    (strict ? tree_fresh(t, n->checked, since)
 			    : fs_fresh(fs, n->checked, since)))
 			return 0;
-		error = fs_ask_node(fs, w, n);
+		known = tree_known(t, n->checked);
+		if (silent && known)
+			return 0;
+		error = fs_ask_node(fs, w, n, known);
 		if (error == -EACCES && id == FUSE_ROOT_ID) {
 			tree_lock(t);
 			return 0;
 		}
-		if (error != 0 && error != -ENOENT)
+		silent =
+		    error != 0 && known && fs_is_silent(fs, contact, error);
+		if (error != 0 && error != -ENOENT && !silent)
 			return error;
 	}
 	return -EIO;
@@ -235,10 +302,11 @@ fs_find_node(struct fs *fs, struct wait *w, fuse_ino_t id, bool strict,
 int
 fs_find_listed(struct fs *fs, struct wait *w, fuse_ino_t id, struct node **out)
 {
-	uint64_t since = room_now();
+	uint64_t since = room_now(), contact = room_contact(fs->room);
 	struct tree *t = fs->tree;
 	struct node *n;
 	int error, tries;
+	bool known, silent = false;
 
 	for (tries = 0; tries < FIND_TRIES; tries++) {
 		tree_lock(t);
@@ -247,13 +315,17 @@ fs_find_listed(struct fs *fs, struct wait *w, fuse_ino_t id, struct node **out)
 			return -ESTALE;
 		}
 		*out = n;
+		known = tree_known(t, n->dir->listed);
 		if (node_is_dead(t, n) ||
-		    tree_fresh(t, n->dir->listed, since)) {
+		    tree_fresh(t, n->dir->listed, since) || (silent && known)) {
 			fs_walk_note_use(fs, n);
 			n->dir->read = n->dir->used;
 			return 0;
 		}
-		if ((error = fs_ask(fs, w, n, NULL)) != 0)
+		error = fs_ask(fs, w, n, NULL, known);
+		silent =
+		    error != 0 && known && fs_is_silent(fs, contact, error);
+		if (error != 0 && !silent)
 			return error;
 	}
 	return -EIO;

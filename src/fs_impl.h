@@ -57,6 +57,11 @@ struct fs {
 		uint64_t dev, at; /* under the tree's lock */
 		struct room_fs fs;
 	} statfs;
+	struct {
+		bool on;
+		uint64_t contact; /* the last before it */
+		uint64_t asked; /* when somebody last waited a moment */
+	} silence; /* of the service; under the tree's lock */
 };
 
 /* A caller's wait that the kernel's interrupt ends.  End it before replying. */
@@ -105,6 +110,17 @@ int fs_find_node(
 
 /* A directory whose listing is fresh: as fs_find_node(). */
 int fs_find_listed(struct fs *, struct wait *, fuse_ino_t, struct node **out);
+
+/*
+ * How long to wait for something that is known as it was (ms; 0: as long as it
+ * takes): not long when the service says nothing at all.  Tree locked.
+ */
+unsigned fs_patience(struct fs *, bool known);
+/*
+ * It said nothing since `contact` (room_contact()), and what is known has to
+ * do.  Tree unlocked.
+ */
+bool fs_is_silent(struct fs *, uint64_t contact, int error);
 
 /* May the VM's user do this (R_OK, W_OK, X_OK) by mode and groups? */
 bool fs_may(struct fs *, const struct attr *, int mask);

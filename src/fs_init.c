@@ -358,6 +358,39 @@ fail:
 	return error;
 }
 
+struct check {
+	struct job job;
+	struct fs *fs;
+};
+
+static void
+check_run(struct job *job)
+{
+	fs_check_all(((struct check *)job)->fs);
+}
+
+static void
+check_free(struct job *job)
+{
+	free(job);
+}
+
+/* On its own thread: the one for signals must stay free for SIGTERM. */
+static void
+check_later(struct fs *fs)
+{
+	struct check *c;
+
+	if ((c = calloc(1, sizeof *c)) == NULL)
+		return;
+	c->fs = fs;
+	c->job.run = check_run;
+	c->job.free = check_free;
+	job_init(fs->pool, &c->job);
+	job_start(&c->job);
+	job_put(&c->job);
+}
+
 struct signals {
 	struct fs *fs;
 	pthread_t main;
@@ -407,7 +440,7 @@ signal_thread(void *arg)
 			break;
 		if (sig == SIGHUP) {
 			log_info("SIGHUP: checking everything anew");
-			fs_check_all(s->fs);
+			check_later(s->fs);
 			continue;
 		}
 		log_info("signal %d: unmounting", sig);

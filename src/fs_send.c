@@ -278,17 +278,23 @@ fs_forget_new(struct fs *fs, struct node *n, struct node *dir, const char *name)
 void
 fs_send_all(struct fs *fs)
 {
-	uint64_t ids[256];
+	uint64_t ids[256], end = room_now() + fs->options->timeout_s * 1000ull;
 	size_t n, i;
-	int error = 0;
+	int error = 0, failed = 0;
 
 	while ((n = tree_local_nodes(fs->tree, ids, 256)) > 0)
 		for (i = 0; i < n; i++) {
-			/* A service that is gone is not asked for each. */
-			if (error != -ETIMEDOUT && error != -EHOSTUNREACH &&
-			    error != -ECONNREFUSED)
+			/* A service that is gone is not asked for each; one
+			 * that is ill not for ever. */
+			if (failed == 0 ||
+			    (failed != -ETIMEDOUT && failed != -EHOSTUNREACH &&
+				failed != -ECONNREFUSED && room_now() < end))
 				error = fs_send(fs, NULL, ids[i]);
-			if (error != 0)
-				fs_recover(fs, ids[i], error);
+			else
+				error = failed;
+			if (error == 0)
+				continue;
+			failed = error;
+			fs_recover(fs, ids[i], error);
 		}
 }

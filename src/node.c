@@ -226,6 +226,12 @@ tree_fresh(struct tree *t, uint64_t checked, uint64_t since)
 	return checked >= since || checked + t->trust_ms > room_now();
 }
 
+bool
+tree_known(struct tree *t, uint64_t checked)
+{
+	return checked != 0 && checked >= t->distrusted;
+}
+
 double
 tree_trust(struct tree *t, uint64_t checked)
 {

@@ -99,6 +99,8 @@ struct node *tree_get(struct tree *, uint64_t id); /* NULL: unknown */
 /* Is something checked then still to be trusted?  since: for this caller,
  * who began then, whatever was asked later is fresh in any case. */
 bool tree_fresh(struct tree *, uint64_t checked, uint64_t since);
+/* Is it known at all, and nothing happened since that makes it doubtful? */
+bool tree_known(struct tree *, uint64_t checked);
 /* For how long, in seconds: what the kernel is told. */
 double tree_trust(struct tree *, uint64_t checked);
 /* Trust nothing that was checked before now. */

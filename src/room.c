@@ -266,6 +266,12 @@ room_instance(struct room *r, char out[37])
 	api_get_instance(r->api, out);
 }
 
+uint64_t
+room_contact(struct room *r)
+{
+	return api_last_contact(r->api);
+}
+
 const char *
 room_url(struct room *r)
 {

@@ -250,4 +250,7 @@ int room_run(struct room *, struct wait *, const char *dir, const char *command,
 void room_run_free(struct room_run *);
 const char *room_url(struct room *);
 
+/* When the service last answered anything; only for comparing with later. */
+uint64_t room_contact(struct room *);
+
 #endif

@@ -109,21 +109,36 @@ wait_pause(struct wait *w, unsigned ms)
 	return interrupted ? -EINTR : 0;
 }
 
-/* Sleep until woken or interrupted. */
+static bool
+time_before(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec != b->tv_sec ? a->tv_sec < b->tv_sec
+				      : a->tv_nsec < b->tv_nsec;
+}
+
+/* Sleep until woken or interrupted, or until the limit. */
 static void
 wait_sleep(struct wait *w)
 {
-	struct timespec until;
+	struct timespec until, limit = time_after(w->limit_ms), now;
 
 	pthread_mutex_lock(&w->lock);
 	while (!w->woken && !w->interrupted) {
-		if (w->give_up == NULL) {
+		if (w->limit_ms != 0) {
+			now = time_after(0);
+			if (!time_before(&now, &limit))
+				break;
+		}
+		if (w->give_up == NULL && w->limit_ms == 0) {
 			pthread_cond_wait(&w->cond, &w->lock);
 			continue;
 		}
 		until = time_after(WATCH_MS);
+		if (w->limit_ms != 0 &&
+		    (w->give_up == NULL || time_before(&limit, &until)))
+			until = limit;
 		pthread_cond_timedwait(&w->cond, &w->lock, &until);
-		if (!w->woken && w->give_up(w->arg))
+		if (!w->woken && w->give_up != NULL && w->give_up(w->arg))
 			w->interrupted = true;
 	}
 	pthread_mutex_unlock(&w->lock);
@@ -304,7 +319,7 @@ job_wait(struct job *job, struct wait *wait)
 	struct pool *p = job->pool;
 	struct waiter me;
 	struct wait own;
-	bool done;
+	bool done, interrupted = true;
 
 	if ((me.wait = wait) == NULL) {
 		wait_init(&own);
@@ -325,8 +340,10 @@ job_wait(struct job *job, struct wait *wait)
 			TAILQ_REMOVE(&p->waiters, &me, all);
 	}
 	done = job->done;
+	if (!done && wait != NULL && !p->interrupting)
+		interrupted = wait_interrupted(wait);
 	pthread_mutex_unlock(&p->lock);
 	if (wait == NULL)
 		wait_destroy(&own);
-	return done ? 0 : -EINTR;
+	return done ? 0 : interrupted ? -EINTR : -ETIMEDOUT;
 }

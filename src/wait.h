@@ -18,6 +18,7 @@ struct wait {
 	pthread_cond_t cond;
 	bool interrupted; /* under lock */
 	bool woken; /* under lock */
+	unsigned limit_ms; /* longest wait: -ETIMEDOUT after it; 0: none */
 	/* When set: asked now and then whether to give up after all. */
 	bool (*give_up)(void *arg); /* under lock */
 	void *arg;
@@ -59,7 +60,8 @@ void job_put(struct job *);
  * wait are our own and are not ended.) */
 void pool_interrupt(struct pool *);
 
-/* 0 when the job is done, -EINTR when the wait was interrupted first. */
+/* 0 when the job is done; -EINTR when the wait was interrupted first,
+ * -ETIMEDOUT when its limit came first. */
 int job_wait(struct job *, struct wait *);
 
 #endif

@@ -92,6 +92,7 @@ class Hostile:
 
     key = property(lambda self: self.room.key)
     source = property(lambda self: self.room.source)
+    state = property(lambda self: self.room.state)
 
     def __enter__(self):
         self.server = socket.create_server((self.host, 0), backlog=128)

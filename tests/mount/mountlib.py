@@ -163,7 +163,7 @@ class Done:
 class Program:
     """A program running; wait() for its end."""
 
-    def __init__(self, args, env=None, stdin=subprocess.DEVNULL):
+    def __init__(self, args, env=None, stdin=subprocess.DEVNULL, cwd=None):
         self.out = tempfile.TemporaryFile()
         self.err = tempfile.TemporaryFile()
         self.began = time.monotonic()
@@ -172,6 +172,7 @@ class Program:
             stdin=stdin,
             stdout=self.out,
             stderr=self.err,
+            cwd=cwd,
             env=dict(os.environ, LC_ALL="C", **(env or {})),
             start_new_session=True,
         )
