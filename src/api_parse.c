@@ -76,7 +76,8 @@ stuff(const char *json, size_t *len)
 		*len = SIZE_MAX;
 		return NULL;
 	}
-	for (; (p = memchr(p, MARK, (size_t)(end - p))) != NULL; p++)
+	for (; (p = memchr(p, (unsigned char)MARK, (size_t)(end - p))) != NULL;
+	     p++)
 		marks++;
 	if ((copy = malloc(*len + marks + 1)) == NULL)
 		return NULL;

@@ -360,6 +360,33 @@ content_read_base(struct content *c, struct wait *wait, const char *path,
 }
 
 int
+content_copy_written(struct content *c, int fd)
+{
+	char buf[65536];
+	uint64_t at, end;
+	size_t i, len;
+	ssize_t n;
+	int error = 0;
+
+	pthread_mutex_lock(&c->lock);
+	if (ftruncate(fd, (off_t)c->size) == -1)
+		error = -errno;
+	for (i = 0; i < c->written.count && error == 0; i++) {
+		end = c->written.v[i].end;
+		for (at = c->written.v[i].start; at < end && error == 0;
+		     at += (uint64_t)n) {
+			len = end - at < sizeof buf ? end - at : sizeof buf;
+			if ((n = pread(c->fd, buf, len, (off_t)at)) <= 0)
+				error = -EIO;
+			else if (pwrite(fd, buf, (size_t)n, (off_t)at) != n)
+				error = -ENOSPC;
+		}
+	}
+	pthread_mutex_unlock(&c->lock);
+	return error;
+}
+
+int
 content_read(struct content *c, struct wait *wait, const char *path,
     uint64_t offset, size_t len, struct span *span)
 {

@@ -46,6 +46,9 @@ bool content_is_written(struct content *); /* more to send than emptiness */
 int content_read(struct content *, struct wait *, const char *path,
     uint64_t offset, size_t len, struct span *);
 
+/* What was written, to its place in a file of that length.  0 or -errno. */
+int content_copy_written(struct content *, int fd);
+
 /* Nothing is unsent, and the VM has this version now. */
 void content_reset(struct content *, const struct attr *);
 /* The VM's version became another one under the changes. */

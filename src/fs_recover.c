@@ -32,24 +32,34 @@ fs_note_work(struct fs *fs, struct node *n)
 	free(path);
 }
 
-/* All bytes of the content to fd; what only the VM has may be out of reach. */
+/*
+ * All bytes of the content to fd; those that only the VM has may be out of
+ * reach, and then *missing.  0 or -errno: it can't be written.
+ */
 static int
-recover_copy(struct content *c, const char *path, int fd)
+recover_copy(struct content *c, const char *path, int fd, bool *missing)
 {
 	uint64_t at, size = content_size(c);
 	struct span span;
-	int error = 0;
+	int error;
+	ssize_t n;
 
-	for (at = 0; at < size && error == 0; at += span.len) {
-		error = content_read(c, NULL, path, at, RECOVER_STEP, &span);
-		if (error != 0)
-			break;
-		if (span.len == 0 ||
-		    pwrite(fd, span.buf, span.len, at) != (ssize_t)span.len)
-			error = -EIO;
+	*missing = false;
+	if ((error = content_copy_written(c, fd)) != 0)
+		return error;
+	for (at = 0; at < size; at += span.len) {
+		if (content_read(c, NULL, path, at, RECOVER_STEP, &span) != 0 ||
+		    span.len == 0) {
+			*missing = true;
+			return 0;
+		}
+		n = pwrite(fd, span.buf, span.len, at);
+		error = n == (ssize_t)span.len ? 0 : n == -1 ? -errno : -ENOSPC;
 		free(span.buf);
+		if (error != 0)
+			return error;
 	}
-	return error;
+	return 0;
 }
 
 void
@@ -59,7 +69,8 @@ fs_recover(struct fs *fs, uint64_t id, int error)
 	struct content *c;
 	struct node *n;
 	char *path;
-	int fd;
+	int fd, copied;
+	bool missing = false;
 
 	tree_lock(fs->tree);
 	n = tree_get(fs->tree, id);
@@ -76,17 +87,29 @@ fs_recover(struct fs *fs, uint64_t id, int error)
 	fd = path == NULL ? -ENOMEM
 			  : recover_open(fs->options->cache_dir, label, path,
 				where, sizeof where);
-	if (fd < 0) {
+	copied =
+	    fd < 0 ? fd : recover_copy(c, n->stale ? "" : path, fd, &missing);
+	if (fd >= 0) {
+		close(fd);
+		if (copied != 0)
+			unlink(where);
+	}
+	if (copied != 0 && path != NULL &&
+	    recover_link(fs->options->cache_dir, label, path,
+		content_work_path(c), where, sizeof where) == 0) {
+		copied = 0;
+		missing = true;
+	}
+	if (copied != 0) {
 		log_error("%s: not saved (%s), and no place to keep it: %s",
-		    path, strerror(-error), strerror(-fd));
+		    path, strerror(-error), strerror(-copied));
 	} else {
-		if (recover_copy(c, n->stale ? "" : path, fd) != 0)
+		if (missing)
 			log_error("%s: parts of it are only in the VM, and "
 				  "are zeros here",
 			    path);
 		log_error("%s: not saved (%s); its contents are in %s", path,
 		    strerror(-error), where);
-		close(fd);
 	}
 	free(path);
 	tree_lock(fs->tree);

@@ -220,6 +220,12 @@ fs_send(struct fs *fs, struct wait *wait, uint64_t id)
 	for (;;) {
 		tree_lock(fs->tree);
 		n = tree_get(fs->tree, id);
+		/* What was written is in the recovery folder, and who wrote it
+		 * has to hear that it did not get to the VM. */
+		if (n != NULL && n->stale && !n->local) {
+			tree_unlock(fs->tree);
+			return -ESTALE;
+		}
 		if (n == NULL || n->control || !S_ISREG(n->attr.mode) ||
 		    n->content == NULL || !n->local) {
 			tree_unlock(fs->tree);

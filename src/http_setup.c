@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/mman.h>
 
 #include "http_internal.h"
 
@@ -90,6 +91,11 @@ setup_headers(struct http_setup *setup, const char *key)
 	    (header_add(&setup->get_headers, line) != 0 ||
 		header_add(&setup->post_headers, line) != 0))
 		goto out;
+	if (line != NULL) {
+		/* Out of swap, where that is allowed. */
+		mlock(setup->get_headers->data, strlen(line) + 1);
+		mlock(setup->post_headers->data, strlen(line) + 1);
+	}
 	/*
 	 * Without "Expect:" libcurl waits up to a second for "100 Continue"
 	 * before each large body.

@@ -196,10 +196,27 @@ open_stdio(void)
 		close(fd);
 }
 
+/*
+ * A core would hold the key, and files of the room; so would what a debugger
+ * sees.  The limit alone does not stop a core that goes to a program.
+ * Before any thread is started: what is dropped is dropped for each of them.
+ */
+static void
+harden(bool debug)
+{
+	const struct rlimit no_core = {0, 0};
+
+	setrlimit(RLIMIT_CORE, &no_core);
+	if (!debug)
+		prctl(PR_SET_DUMPABLE, 0);
+	/* Users need the setuid fusermount3, also for the unmount. */
+	if (geteuid() == 0)
+		prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+}
+
 int
 main(int argc, char **argv)
 {
-	const struct rlimit no_core = {0, 0};
 	char detail[OPTIONS_DETAIL];
 	struct options options;
 	int status;
@@ -216,8 +233,7 @@ main(int argc, char **argv)
 	if (options.show_help || options.show_version)
 		goto out;
 
-	/* A core would hold the key, and files of the room. */
-	setrlimit(RLIMIT_CORE, &no_core);
+	harden(options.debug);
 	signal(SIGPIPE, SIG_IGN);
 	umask(077);
 	/* Hundreds of threads, most of them asleep: a heap for each would be

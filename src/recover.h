@@ -13,10 +13,15 @@
 
 /*
  * Open a file for the bytes of a file of the VM; its name is put into `where`.
- * The descriptor, or -errno.
+ * Where the cache directory can't be used, /var/tmp/gentilityfs-UID is.  The
+ * descriptor, or -errno.
  */
 int recover_open(const char *cache_dir, const char *room, const char *path,
     char *where, size_t size);
+/* The same with a work file as it is, for a disk that has no room for a copy.
+ * 0 or -errno. */
+int recover_link(const char *cache_dir, const char *room, const char *path,
+    const char *work_path, char *where, size_t size);
 
 /*
  * Move a work file that a killed mount left (and the note beside it, "NAME
