@@ -229,6 +229,8 @@ blob_read(struct blob *b, struct wait *wait, const char *path,
 	uint64_t size = b->version.size, end;
 	struct interval gap, want;
 	struct fetch *f;
+	uint64_t contact;
+	bool others, again = false;
 	int error;
 
 	*span = (struct span){.fd = -1, .offset = offset};
@@ -240,7 +242,8 @@ blob_read(struct blob *b, struct wait *wait, const char *path,
 		disk_load(b);
 	blob_read_ahead(b, path, attr, offset, end);
 	while (intervals_first_gap(&b->present, offset, end, &gap)) {
-		if ((f = blob_find_fetch(b, gap.start)) != NULL) {
+		f = blob_find_fetch(b, gap.start);
+		if ((others = f != NULL)) {
 			job_hold(&f->job);
 		} else {
 			blob_plan(b, s->broken ? offset : gap.start,
@@ -249,9 +252,19 @@ blob_read(struct blob *b, struct wait *wait, const char *path,
 				goto fail;
 		}
 		pthread_mutex_unlock(&s->lock);
+		contact = room_contact(s->room);
 		error = job_wait(&f->job, wait);
 		if (error == 0)
 			error = f->error;
+		/* It began before we came, and the service before it was back.
+		 */
+		if (error == -ETIMEDOUT && others && !again &&
+		    room_contact(s->room) != contact) {
+			again = true;
+			job_put(&f->job);
+			pthread_mutex_lock(&s->lock);
+			continue;
+		}
 		if (error == 0 && f->got < f->len && f->offset + f->got < size)
 			error = -EAGAIN; /* it has become shorter */
 		if (error == 0 && !f->stored) {
