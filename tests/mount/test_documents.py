@@ -1,5 +1,6 @@
 """The documents say what is true of the program."""
 
+import glob
 import os
 import re
 
@@ -20,10 +21,8 @@ def text_of(*parts):
 def messages():
     """All string literals of the program, those that touch joined."""
     found = []
-    for name in sorted(os.listdir(SRC)):
-        if not name.endswith((".c", ".h")):
-            continue
-        source = re.sub(r"/\*.*?\*/", "", text_of("src", name), flags=re.S)
+    for name in sorted(glob.glob(SRC + "/**/*.[ch]", recursive=True)):
+        source = re.sub(r"/\*.*?\*/", "", text_of(name), flags=re.S)
         # A macro in between, such as a path's, is part of it.
         for name, value in re.findall(r'#define\s+(\w+)\s+("[^"\n]*")',
                                       source):
