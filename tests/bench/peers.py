@@ -447,8 +447,8 @@ class Sshfs(OverSftp, Peer):
     @classmethod
     def version(cls, build):
         done = subprocess.run(["sshfs", "-V"], stdout=subprocess.PIPE,
-                              text=True, stderr=subprocess.DEVNULL)
-        return done.stdout.split("\n")[0]
+                              text=True, stderr=subprocess.STDOUT)
+        return re.search("SSHFS version.*", done.stdout)[0]
 
 
 class SshfsTuned(Sshfs):
