@@ -85,31 +85,55 @@ def make_repository(top):
     shutil.copy2(f"{top}/.git/index", f"{top}.index")
 
 
-def make(home, scratch, quick=False):
-    """All that is read, into the VM's home; what is sent, into scratch."""
-    make_tree(f"{home}/tree", 10, 9, 20, 4096, needles=12)
-    make_repository(f"{home}/repo")
-    deep = f"{home}/deep/b/c/d/e/f"
-    os.makedirs(deep)
-    rng = random.Random(7)
-    for name in ("file", "other", "third"):
-        write(f"{deep}/{name}", text(rng, 4096))
-    large = 32 if quick else 256
-    make_noise(f"{home}/large", large * MIB)
-    make_noise(f"{home}/log", 64 * MIB)
+def make_deep(home, scratch, quick):
+    folder = f"{home}/deep/b/c/d/e/f"
+    os.makedirs(folder)
+    for i, name in enumerate(("file", "other", "third")):
+        write(f"{folder}/{name}", text(random.Random(i), 4096))
+
+
+def make_edited(home, scratch, quick):
     os.makedirs(f"{home}/edit")
     for i in range(20):
-        write(f"{home}/edit/note{i}.txt", text(rng, 4096))
-    os.makedirs(f"{home}/work")
+        write(f"{home}/edit/note{i}.txt", text(random.Random(i), 4096))
 
+
+def make_small(home, scratch, quick):
     os.makedirs(f"{scratch}/small")
+    rng = random.Random(7)
     for i in range(100):
         write(f"{scratch}/small/file{i:03}.c",
               text(rng, rng.randint(1024, 8192)))
+
+
+def make_tar(home, scratch, quick):
     make_tree(f"{scratch}/untar", 2, 9, 10, 4096)
     subprocess.run(["tar", "cf", f"{scratch}/untar.tar", "-C", scratch,
                     "untar"], check=True)
-    make_noise(f"{scratch}/upload", 32 * MIB)
+
+
+# What is read is in the VM's home, what is sent in `scratch`.
+PARTS = {
+    "tree": lambda home, scratch, quick: make_tree(
+        f"{home}/tree", 10, 9, 20, 4096, needles=12),
+    "repo": lambda home, scratch, quick: make_repository(f"{home}/repo"),
+    "deep": make_deep,
+    "large": lambda home, scratch, quick: make_noise(
+        f"{home}/large", (32 if quick else 256) * MIB),
+    "log": lambda home, scratch, quick: make_noise(f"{home}/log", 64 * MIB),
+    "edit": make_edited,
+    "small": make_small,
+    "tar": make_tar,
+    "upload": lambda home, scratch, quick: make_noise(
+        f"{scratch}/upload", 32 * MIB),
+}
+
+
+def make(parts, home, scratch, quick=False):
+    os.makedirs(f"{home}/work")
+    for part in PARTS:
+        if part in parts:
+            PARTS[part](home, scratch, quick)
 
 
 def same_file(a, b):

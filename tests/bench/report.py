@@ -267,8 +267,9 @@ def chart(o, results):
             f"'{path}' using {n + 2}:xtic(1) title '{p}'"
             for n, p in enumerate(shown)))
     script.append("unset multiplot")
+    # It warns of a peer that has no value at all.
     subprocess.run(["gnuplot"], input="\n".join(script) + "\n", text=True,
-                   check=False)
+                   stderr=subprocess.DEVNULL, check=False)
 
 
 def plotted(r, cap):

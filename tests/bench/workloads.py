@@ -62,6 +62,7 @@ def expect(good, what):
 
 class Workload:
     title = ""
+    needs = None  # a part of the data
     limits = ()  # which of "local" and "curl" can do it
     only = None  # peers that can do it; None: all
 
@@ -100,6 +101,7 @@ class Mount(Workload):
 
 class List(Workload):
     title = "`ls -lR`, 100 directories, 2,000 files"
+    needs = "tree"
     limits = ("local",)
 
     def run(self, p):
@@ -113,6 +115,7 @@ class List(Workload):
 
 class Find(Workload):
     title = "`find`, the same"
+    needs = "tree"
     limits = ("local",)
 
     def run(self, p):
@@ -124,6 +127,7 @@ class Find(Workload):
 
 class Grep(Workload):
     title = "`grep -r`, the same, 8 MiB"
+    needs = "tree"
     limits = ("local",)
 
     def run(self, p):
@@ -135,6 +139,7 @@ class Grep(Workload):
 
 class GitStatus(Workload):
     title = "`git status`, 500 files, clean"
+    needs = "repo"
     limits = ("local",)
 
     def setup(self, p):
@@ -150,6 +155,7 @@ class GitStatus(Workload):
 
 class Cat(Workload):
     title = "cat of a 4 KiB file at depth 6"
+    needs = "deep"
     limits = ("local", "curl")
     path = "deep/b/c/d/e/f/file"
 
@@ -166,6 +172,7 @@ class Cat(Workload):
 
 class Whole(Workload):
     title = "whole read of 256 MB"
+    needs = "large"
     limits = ("local", "curl")
 
     def run(self, p):
@@ -188,6 +195,7 @@ class Whole(Workload):
 
 class Random(Workload):
     title = "200 random 4 KiB reads in 256 MB"
+    needs = "large"
     limits = ("local", "curl")
 
     def places(self, p):
@@ -214,6 +222,7 @@ class Random(Workload):
 
 class Tail(Workload):
     title = "`tail` of 64 MB"
+    needs = "log"
     limits = ("local", "curl")
 
     def run(self, p):
@@ -233,6 +242,7 @@ class Tail(Workload):
 
 class Save(Workload):
     title = "save of a 4 KiB file"
+    needs = "edit"
     limits = ("local",)
     name = "edit/note0.txt"
 
@@ -303,6 +313,7 @@ class Into(Workload):
 
 class Copy(Into):
     title = "`cp` of 100 small files"
+    needs = "small"
 
     def run(self, p):
         command("cp", "-r", f"{p.scratch}/small", p.here(self.folder(p)))
@@ -314,6 +325,7 @@ class Copy(Into):
 
 class Untar(Into):
     title = "`tar x` of 200 files"
+    needs = "tar"
 
     def run(self, p):
         command("tar", "xf", f"{p.scratch}/untar.tar", "-C",
@@ -326,6 +338,7 @@ class Untar(Into):
 
 class Remove(Into):
     title = "`rm -rf` of 200 files"
+    needs = "tar"
 
     def setup(self, p):
         super().setup(p)
@@ -357,6 +370,7 @@ class Names(Into):
 
 class Upload(Into):
     title = "32 MiB write"
+    needs = "upload"
 
     def run(self, p):
         command("dd", f"if={p.scratch}/upload", "bs=1M", "status=none",
