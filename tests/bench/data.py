@@ -120,6 +120,8 @@ PARTS = {
     "deep": make_deep,
     "large": lambda home, scratch, quick: make_noise(
         f"{home}/large", (32 if quick else 256) * MIB),
+    "gigabyte": lambda home, scratch, quick: make_noise(
+        f"{home}/gigabyte", (64 if quick else 1024) * MIB),
     "log": lambda home, scratch, quick: make_noise(f"{home}/log", 64 * MIB),
     "edit": make_edited,
     "small": make_small,
@@ -131,9 +133,9 @@ PARTS = {
 
 def make(parts, home, scratch, quick=False):
     os.makedirs(f"{home}/work")
-    for part in PARTS:
+    for part, maker in PARTS.items():
         if part in parts:
-            PARTS[part](home, scratch, quick)
+            maker(home, scratch, quick)
 
 
 def same_file(a, b):

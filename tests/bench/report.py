@@ -146,7 +146,11 @@ def verdict(name, link, row, cap):
              "text": at_least + ratio_text(ratio)}
     if link[1]:
         return found
-    if link[0] == 0:
+    if link[0] == 0 and name == "whole" and "seconds" in row.get("curl", ()):
+        # Against the limit, not a peer.
+        curl = row["curl"]["seconds"] / ours["seconds"]
+        found.update(goal=f"0.8 of curl ({curl:.2f})", met=curl >= 0.8)
+    elif link[0] == 0:
         sshfs = row.get("sshfs")
         if sshfs and "seconds" in sshfs:
             found["goal"] = "sshfs x 3"
@@ -212,26 +216,32 @@ def costs(o, results, link):
 
 
 def extras(o, results):
-    """What else was noted: warm reads, processor, memory."""
+    """What else reading large files told: speeds, processor, memory."""
     body = []
     for r in results:
-        if r["workload"] != "whole" or "seconds" not in r or \
-                r["peer"] in LIMITS:
+        if r["workload"] not in ("whole", "gigabyte") or not r.get("size"):
             continue
-        size = r.get("size", 0)
-        warm = r.get("warm_seconds")
+        size, warm = r["size"], r.get("warm_seconds")
         body.append([
-            r["peer"], link_name((r["rtt"], r["bandwidth"])),
+            r["peer"], workloads.WORKLOADS[r["workload"]].title_for(o),
+            link_name((r["rtt"], r["bandwidth"])),
             f"{size / r['seconds'] / 1e6:.0f} MB/s",
             f"{size / warm / 1e6:.0f} MB/s" if warm else "-",
-            f"{r['cpu'] * 1e9 / size:.2f} s" if size else "-",
-            f"{r['peak_kib'] / 1024:.0f} MiB",
+            *([f"{r['cpu'] * 1e9 / size:.2f} s",
+               f"{r['peak_kib'] / 1024:.0f} MiB"]
+              if r["peer"] not in LIMITS else ["-", "-"]),
         ])
     if not body:
         return []
-    return ["### The whole read", "", *table(
-        ["", "link", "cold", "compared again, warm", "processor per GB",
-         "peak memory"], body)]
+    return ["### Large files", "", *table(
+        ["", "", "link", "cold", "warm", "processor's time per GB",
+         "peak memory"], body), memory(results)]
+
+
+def memory(results):
+    peak = max((r.get("peak_kib", 0) for r in results if r["peer"] == OURS),
+               default=0)
+    return f"gentilityfs took {peak / 1024:.0f} MiB of memory at most.\n"
 
 
 # -- the chart ------------------------------------------------------------------
