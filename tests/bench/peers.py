@@ -405,7 +405,10 @@ class Gentilityfs(Peer):
     def version(cls, build):
         done = subprocess.run([os.path.join(build, "gentilityfs"), "-V"],
                               stdout=subprocess.PIPE, text=True)
-        return done.stdout.split("\n")[0]
+        git = subprocess.run(["git", "-C", HERE, "rev-parse", "--short=10",
+                              "HEAD"], stdout=subprocess.PIPE, text=True,
+                             stderr=subprocess.DEVNULL)
+        return (done.stdout.split("\n")[0] + " " + git.stdout.strip()).strip()
 
 
 class OverSftp:

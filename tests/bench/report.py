@@ -73,6 +73,8 @@ def processor():
 
 
 def write(o, results, about):
+    o.shown = list(o.peers) + sorted(
+        {r["peer"] for r in results} - set(o.peers))
     with open(os.path.join(o.out, "results.json"), "w") as f:
         json.dump({"about": about, "results": results}, f, indent=1)
     with open(os.path.join(o.out, "results.md"), "w") as f:
@@ -174,17 +176,48 @@ def rows(o, results, link):
 
 
 def markdown(o, results, about):
-    lines = [
-        f"{about['date']}, {about['machine']}; "
-        + "; ".join(dict.fromkeys(about["versions"].values()))
-        + f".  All of it took {about['minutes']:.0f} minutes.", "",
-    ]
+    lines = ["# One run of the benchmark", "",
+             f"{about['date']}, {about['machine']}; "
+             + "; ".join(dict.fromkeys(about["versions"].values()))
+             + f".  It took {about['minutes']:.0f} minutes: the median of "
+             f"{o.repeat}, {o.cap:g} s each at most.", ""]
+    if o.baseline:
+        lines += ["**The other peers' results are those of an earlier run.**",
+                  ""]
+    lines += ["## gentilityfs and the best of the others", ""]
+    lines += summary(o, results)
     for link in o.links:
-        lines += [f"### {link_name(link)}", ""]
+        lines += [f"## {link_name(link)}", ""]
         lines += times(o, results, link)
         lines += costs(o, results, link)
     lines += extras(o, results)
-    return "\n".join(lines)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def summary(o, results):
+    """One row for each workload, all links side by side."""
+    links = [link for link in o.links if link[0] > 0] or o.links
+    body = []
+    for name in o.only:
+        line = [workloads.WORKLOADS[name].title_for(o)]
+        for link in links:
+            row = dict(rows(o, results, link)).get(name, {})
+            v = row and verdict(name, link, row, o.cap)
+            if not v:
+                line += [time_cell(row.get(OURS), o.cap), "-", "-"]
+                continue
+            theirs = row.get(v["against"])
+            line += [time_cell(row[OURS], o.cap),
+                     f"{time_cell(theirs, o.cap)} ({v['against']})"
+                     if theirs else f"> {o.cap:g} s",
+                     v["text"] + {True: "", None: "", False: " (goal "
+                                  f"{v['goal']})"}[v["met"]]]
+        if any(c != "-" for c in line[1:]):
+            body.append(line)
+    head = ["workload"]
+    for link in links:
+        head += [link_name(link), "the best other", "times faster"]
+    return table(head, body)
 
 
 def table(head, body):
@@ -198,17 +231,17 @@ def times(o, results, link):
         v = verdict(name, link, row, o.cap)
         body.append([
             workloads.WORKLOADS[name].title_for(o),
-            *(time_cell(row.get(p), o.cap) for p in o.peers),
+            *(time_cell(row.get(p), o.cap) for p in o.shown),
             v["text"] + (f" ({v['against']})" if v["against"] != "all"
                          else "") if v else "-",
             (v["goal"] or "") + {True: ", met", False: ", **missed**",
                                  None: ""}[v["met"]] if v else "",
         ])
-    return table(["time", *o.peers, "times the best", "goal"], body)
+    return table(["time", *o.shown, "times the best", "goal"], body)
 
 
 def costs(o, results, link):
-    shown = [p for p in o.peers if p not in ("local",)]
+    shown = [p for p in o.shown if p not in ("local",)]
     body = [[workloads.WORKLOADS[name].title_for(o),
              *(cost_cell(row.get(p)) for p in shown)]
             for name, row in rows(o, results, link)]
@@ -264,7 +297,7 @@ def chart(o, results):
         "set key outside right top", "set xtics rotate by -30 nomirror",
         "set yrange [0.001:]", "set format y '%g'",
     ]
-    shown = [p for p in o.peers if p != "local"]
+    shown = [p for p in o.shown if p != "local"]
     for i, link in enumerate(panels):
         path = os.path.join(o.out, f"chart-{i}.dat")
         with open(path, "w") as f:
