@@ -216,6 +216,8 @@ is_utf8(const char *text, size_t len)
 	while (p < end) {
 		unsigned c = *p++, min, more;
 
+		if (c > 0 && c < 0x80)
+			continue;
 		if (c == 0 || (c >= 0x80 && c < 0xc2) || c > 0xf4)
 			return false;
 		more = c < 0x80 ? 0 : c < 0xe0 ? 1 : c < 0xf0 ? 2 : 3;

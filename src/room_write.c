@@ -352,7 +352,8 @@ piece_fit(struct room *r, struct pieces *all, uint64_t offset, const char *data,
 	Bytef *scratch;
 	size_t guess = plain;
 
-	if (len <= plain || (scratch = malloc(packed)) == NULL)
+	if (len <= plain || !script_may_compress(data, plain) ||
+	    (scratch = malloc(packed)) == NULL)
 		return len < plain ? len : plain;
 	if (compress2(scratch, &packed, (const Bytef *)data, plain, 6) ==
 		Z_OK &&

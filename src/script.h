@@ -196,6 +196,9 @@ char *script_compose_changes(enum script_tools tools, const char *nonce,
  */
 size_t script_data_max(enum script_tools, const struct script_change *);
 
+/* Whether it looks as if these bytes get smaller when they are compressed. */
+bool script_may_compress(const char *data, size_t len);
+
 /* What became of a change. */
 struct script_result {
 	int error; /* 0 or -errno */

@@ -118,6 +118,27 @@ change_valid(const struct script_change *ch)
 	return total == ch->data_len && ch->expect != NULL;
 }
 
+/*
+ * Finding out in full what a picture or an archive does not yield takes more
+ * time than sending it, so of larger ones slices are tried.
+ */
+bool
+script_may_compress(const char *data, size_t len)
+{
+	enum { SLICES = 16, SLICE = 256 };
+	Bytef sample[SLICES * SLICE], packed[SLICES * SLICE + 64];
+	uLongf size = sizeof(packed);
+	size_t i;
+
+	if (len < 4 * sizeof(sample))
+		return true;
+	for (i = 0; i < SLICES; i++)
+		memcpy(sample + i * SLICE,
+		    data + i * (len - SLICE) / (SLICES - 1), SLICE);
+	return compress2(packed, &size, sample, sizeof(sample), 1) != Z_OK ||
+	    size < sizeof(sample) - sizeof(sample) / 32;
+}
+
 /* gzip if it gets smaller: malloc'ed, or NULL. */
 static unsigned char *
 compress_data(const void *data, size_t len, size_t *out_len)
@@ -127,9 +148,10 @@ compress_data(const void *data, size_t len, size_t *out_len)
 	unsigned char *out = NULL;
 
 	/* gzip's header and trailer are longer than what it saves here. */
-	if (len < 64 || len > UINT_MAX || (out = malloc(len)) == NULL)
+	if (len < 64 || len > UINT_MAX || !script_may_compress(data, len) ||
+	    (out = malloc(len)) == NULL)
 		return NULL;
-	if (deflateInit2(&z, 9, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) !=
+	if (deflateInit2(&z, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) !=
 	    Z_OK)
 		goto fail;
 	z.next_out = out;
