@@ -13,6 +13,9 @@
 #include "recover.h"
 #include "store_impl.h"
 
+#define PACK_MAX  ((uint64_t)8 * 1024 * 1024)
+#define PACK_BLOB ((uint64_t)256 * 1024) /* larger ones are no trouble */
+
 static int
 blob_compare(const struct blob *a, const struct blob *b)
 {
@@ -186,6 +189,7 @@ file_put(struct file *f)
 	if (f == NULL || --f->refs > 0)
 		return;
 	close(f->fd);
+	f->store->used -= f->end;
 	f->store->files--;
 	free(f);
 }
@@ -209,18 +213,69 @@ file_new(struct store *s)
 	unlinkat(s->dir_fd, name, 0);
 	f->refs = 1;
 	f->store = s;
+	f->pack = false;
+	f->end = 0;
 	s->files++;
 	return f;
+}
+
+static void
+pack_close(struct store *s)
+{
+	file_put(s->pack);
+	s->pack = NULL;
+}
+
+static uint64_t
+pack_size(const struct store *s)
+{
+	return s->limit / 16 < PACK_MAX ? s->limit / 16 : PACK_MAX;
+}
+
+/* What a blob takes in a pack: spans of whole pages can go without a copy.  0:
+ * it is too large for one. */
+static uint64_t
+pack_share(const struct store *s, uint64_t size)
+{
+	uint64_t share = (size + 4095) & ~(uint64_t)4095;
+
+	return size > PACK_BLOB || share > pack_size(s) ? 0 : share;
+}
+
+bool
+store_place(struct store *s, struct blob *b, bool whole)
+{
+	uint64_t size = b->version.size, share = pack_share(s, size);
+
+	if (b->file != NULL)
+		return true;
+	if (!whole || share == 0 || !store_make_room(s, b, share))
+		return (b->file = file_new(s)) != NULL;
+	if (s->pack != NULL && s->pack->end + share > pack_size(s))
+		pack_close(s);
+	if (s->pack == NULL) {
+		if ((s->pack = file_new(s)) == NULL)
+			return false;
+		s->pack->pack = true;
+	}
+	b->file = s->pack;
+	b->file->refs++;
+	b->base = b->file->end;
+	b->file->end += share;
+	s->used += share;
+	return true;
 }
 
 /* Forget the stored bytes; readers that have spans keep theirs. */
 void
 blob_empty(struct blob *b)
 {
-	b->store->used -= intervals_bytes(&b->present);
+	if (b->file == NULL || !b->file->pack)
+		b->store->used -= intervals_bytes(&b->present);
 	intervals_free(&b->present);
 	file_put(b->file);
 	b->file = NULL;
+	b->base = 0;
 }
 
 static void
@@ -248,6 +303,7 @@ store_clear(struct store *s)
 	pthread_mutex_lock(&s->lock);
 	while ((b = TAILQ_FIRST(&s->idle)) != NULL)
 		blob_free(b);
+	pack_close(s);
 	/* What comes from now on is another instance's. */
 	if (s->saved_fd != -1)
 		close(s->saved_fd);
@@ -352,6 +408,8 @@ store_make_room(struct store *s, struct blob *b, uint64_t len)
 	    (old = TAILQ_FIRST(&s->idle)) != NULL)
 		blob_free(old);
 	if (s->used + len > s->limit)
+		pack_close(s);
+	if (s->used + len > s->limit)
 		blob_empty(b);
 	return s->used + len <= s->limit;
 }
@@ -393,11 +451,14 @@ store_put(struct store *s, const struct validator *v, const void *data)
 		return;
 	pthread_mutex_lock(&s->lock);
 	if (!b->saved && intervals_bytes(&b->present) == 0 &&
-	    store_make_room(s, b, v->size) &&
-	    (b->file != NULL || (b->file = file_new(s)) != NULL) &&
-	    pwrite(b->file->fd, data, v->size, 0) == (ssize_t)v->size &&
-	    intervals_add(&b->present, 0, v->size) == 0)
-		s->used += v->size;
+	    store_make_room(s, b, v->size) && store_place(s, b, true)) {
+		if (pwrite(b->file->fd, data, v->size, b->base) ==
+			(ssize_t)v->size &&
+		    intervals_add(&b->present, 0, v->size) == 0)
+			s->used += b->file->pack ? 0 : v->size;
+		else if (b->file->pack)
+			blob_empty(b);
+	}
 	pthread_mutex_unlock(&s->lock);
 	blob_put(b);
 }

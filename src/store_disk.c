@@ -50,7 +50,7 @@ disk_parse(const char *name, struct blob *b)
 }
 
 static bool
-disk_checksum(int fd, uint64_t size, uint32_t *out)
+disk_checksum(int fd, uint64_t base, uint64_t size, uint32_t *out)
 {
 	static const size_t step = 256 * 1024;
 	uLong crc = crc32(0, NULL, 0);
@@ -60,7 +60,9 @@ disk_checksum(int fd, uint64_t size, uint32_t *out)
 
 	if ((buf = malloc(step)) == NULL)
 		return false;
-	while (at < size && (n = pread(fd, buf, step, at)) > 0) {
+	while (at < size &&
+	    (n = pread(fd, buf, size - at < step ? size - at : step,
+		 base + at)) > 0) {
 		crc = crc32(crc, buf, n);
 		at += n;
 	}
@@ -189,14 +191,14 @@ disk_load(struct blob *b)
 	 * It is given again at the end of the mount. */
 	unlinkat(s->saved_fd, name, 0);
 	if (fstat(fd, &st) == -1 || (uint64_t)st.st_size != b->version.size ||
-	    !disk_checksum(fd, b->version.size, &crc) || crc != b->crc ||
+	    !disk_checksum(fd, 0, b->version.size, &crc) || crc != b->crc ||
 	    (f = malloc(sizeof *f)) == NULL ||
 	    intervals_add(&b->present, 0, b->version.size) != 0) {
 		free(f);
 		close(fd);
 		return false;
 	}
-	*f = (struct file){1, fd, s};
+	*f = (struct file){.refs = 1, .fd = fd, .store = s};
 	s->files++;
 	s->used += b->version.size;
 	b->file = f;
@@ -222,24 +224,25 @@ disk_save(struct store *s, struct blob *b)
 	char name[128];
 	static const char temporary[] = "new";
 	uint64_t size = b->version.size;
-	off_t from = 0;
+	off_t from;
 	ssize_t n = 1;
 	int fd;
 
 	if (b->saved || b->file == NULL || size == 0 || size > DISK_MAX ||
 	    !intervals_cover(&b->present, 0, size) ||
-	    !disk_checksum(b->file->fd, size, &b->crc))
+	    !disk_checksum(b->file->fd, b->base, size, &b->crc))
 		return;
 	unlinkat(s->saved_fd, temporary, 0);
 	fd = openat(s->saved_fd, temporary,
 	    O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd == -1)
 		return;
-	while ((uint64_t)from < size && n > 0)
+	from = (off_t)b->base;
+	while ((uint64_t)from < b->base + size && n > 0)
 		n = copy_file_range(
-		    b->file->fd, &from, fd, NULL, size - from, 0);
+		    b->file->fd, &from, fd, NULL, b->base + size - from, 0);
 	disk_name(b, name);
-	if (close(fd) == -1 || (uint64_t)from != size ||
+	if (close(fd) == -1 || (uint64_t)from != b->base + size ||
 	    renameat(s->saved_fd, temporary, s->saved_fd, name) == -1)
 		unlinkat(s->saved_fd, temporary, 0);
 }

@@ -33,25 +33,31 @@ fetch_store(struct fetch *f)
 	struct blob *b = f->blob;
 	struct store *s = b->store;
 	struct file *file;
+	uint64_t base;
 	ssize_t n;
 
-	if (f->got == 0 || !store_make_room(s, b, f->got))
-		return;
-	if (b->file == NULL && (b->file = file_new(s)) == NULL)
+	/* Somebody else has brought it meanwhile. */
+	f->stored = f->got > 0 &&
+	    intervals_cover(&b->present, f->offset, f->offset + f->got);
+	if (f->got == 0 || f->stored || !store_make_room(s, b, f->got) ||
+	    !store_place(s, b, f->offset == 0 && f->got == b->version.size))
 		return;
 	file = b->file;
+	base = b->base;
 	file->refs++;
 	s->used += f->got; /* before the lock is dropped: others see it */
 	pthread_mutex_unlock(&s->lock);
-	n = pwrite(file->fd, f->buf, f->got, f->offset);
+	n = pwrite(file->fd, f->buf, f->got, base + f->offset);
 	pthread_mutex_lock(&s->lock);
 	s->used -= f->got;
-	if (n == (ssize_t)f->got && b->file == file) {
+	if (n == (ssize_t)f->got && b->file == file && b->base == base) {
 		uint64_t before = intervals_bytes(&b->present);
 
 		if (intervals_add(&b->present, f->offset, f->offset + f->got) ==
 		    0) {
-			s->used += intervals_bytes(&b->present) - before;
+			if (!file->pack)
+				s->used +=
+				    intervals_bytes(&b->present) - before;
 			f->stored = true;
 		}
 	} else if (n != (ssize_t)f->got && !s->broken) {
@@ -291,6 +297,7 @@ blob_read(struct blob *b, struct wait *wait, const char *path,
 	span->file = b->file;
 	span->file->refs++;
 	span->fd = span->file->fd;
+	span->offset = b->base + offset;
 	span->len = end - offset;
 	pthread_mutex_unlock(&s->lock);
 	return 0;

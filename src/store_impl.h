@@ -10,11 +10,18 @@
 
 /* What the files store*.c share; nobody else includes this. */
 
-/* A cache file, open; it outlives its blob's use of it while spans need it. */
+/*
+ * A cache file, open; it outlives its blob's use of it while spans need it.  A
+ * pack holds many small whole blobs, one behind the other: making a file for
+ * each takes longer than filling it.  Nothing in it is written twice, and its
+ * bytes count as used until nobody has any of it.
+ */
 struct file {
 	unsigned refs; /* under the store's lock */
 	int fd;
 	struct store *store;
+	bool pack;
+	uint64_t end; /* of a pack's last blob */
 };
 
 struct blob {
@@ -24,7 +31,8 @@ struct blob {
 	struct validator version;
 	unsigned refs;
 	struct file *file; /* NULL: nothing stored */
-	struct intervals present; /* of the file */
+	uint64_t base; /* where it begins there: 0 but in a pack */
+	struct intervals present; /* of the blob */
 	TAILQ_HEAD(fetches, fetch) fetches;
 	uint64_t next, window; /* of a sequential reader */
 	bool saved; /* on disk under its name (store_disk.c), */
@@ -42,6 +50,7 @@ struct store {
 	int saved_fd; /* the directory of saved blobs; -1: none */
 	uint64_t limit, used, serial;
 	size_t files, max_files; /* descriptors */
+	struct file *pack; /* takes the next ones; or NULL */
 	struct blobs blobs;
 	TAILQ_HEAD(, blob) idle; /* oldest first */
 	bool broken; /* the disk failed: said so once */
@@ -52,6 +61,9 @@ struct file *file_new(struct store *);
 void file_put(struct file *); /* NULL is ok */
 /* Forget the stored bytes; readers that have spans keep theirs. */
 void blob_empty(struct blob *);
+/* Give the blob a file if it has none; in a pack if it is small and what comes
+ * is all of it.  False: there is none to be had. */
+bool store_place(struct store *, struct blob *, bool whole);
 /* Make room for len more bytes of the blob; false: it can't be stored. */
 bool store_make_room(struct store *, struct blob *, uint64_t len);
 

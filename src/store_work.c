@@ -66,7 +66,8 @@ store_adopt(struct store *s, const struct validator *v, int fd, uint64_t size)
 	pthread_mutex_lock(&s->lock);
 	if (TAILQ_EMPTY(&b->fetches) && store_make_room(s, b, size) &&
 	    (f = malloc(sizeof *f)) != NULL) {
-		*f = (struct file){1, fcntl(fd, F_DUPFD_CLOEXEC, 0), s};
+		*f = (struct file){
+		    .refs = 1, .fd = fcntl(fd, F_DUPFD_CLOEXEC, 0), .store = s};
 		if (f->fd == -1) {
 			free(f);
 		} else {
@@ -81,9 +82,10 @@ store_adopt(struct store *s, const struct validator *v, int fd, uint64_t size)
 	blob_put(b);
 }
 
-/* Copy an interval from one file to another; false: it did not work. */
+/* Copy an interval from one file, `base` bytes further on there, to another;
+ * false: it did not work. */
 static bool
-copy_interval(int from, int to, struct interval what)
+copy_interval(int from, uint64_t base, int to, struct interval what)
 {
 	char buf[65536];
 	size_t want;
@@ -93,10 +95,27 @@ copy_interval(int from, int to, struct interval what)
 		want = what.end - what.start;
 		if (want > sizeof buf)
 			want = sizeof buf;
-		if ((n = pread(from, buf, want, what.start)) <= 0 ||
+		if ((n = pread(from, buf, want, base + what.start)) <= 0 ||
 		    pwrite(to, buf, n, what.start) != n)
 			return false;
 	}
+	return true;
+}
+
+/* The first `keep` bytes of a blob in a pack. */
+static bool
+copy_kept(const struct blob *from, struct blob *to, uint64_t keep)
+{
+	struct interval what = {0, from->version.size};
+
+	if (keep < what.end)
+		what.end = keep;
+	if (!intervals_cover(&from->present, 0, what.end) ||
+	    !store_make_room(to->store, to, what.end) || to->file == NULL ||
+	    !copy_interval(from->file->fd, from->base, to->file->fd, what) ||
+	    intervals_add(&to->present, 0, what.end) != 0)
+		return false;
+	to->store->used += what.end;
 	return true;
 }
 
@@ -116,7 +135,11 @@ store_rebase(struct store *s, const struct validator *old,
 	    fd == -1)
 		goto out;
 	/* Somebody still reads the old one: leave it alone. */
-	if (from->file != NULL && from->refs == 1 && from->file->refs == 1) {
+	if (from->file != NULL && from->file->pack) {
+		good = (to->file = file_new(s)) != NULL &&
+		    copy_kept(from, to, keep);
+	} else if (from->file != NULL && from->refs == 1 &&
+	    from->file->refs == 1) {
 		to->file = from->file;
 		to->present = from->present;
 		from->file = NULL;
@@ -130,7 +153,7 @@ store_rebase(struct store *s, const struct validator *old,
 	good = good && store_make_room(s, to, added) && to->file != NULL;
 	for (i = 0; i < changed->count && good; i++) {
 		before = intervals_bytes(&to->present);
-		good = copy_interval(fd, to->file->fd, changed->v[i]) &&
+		good = copy_interval(fd, 0, to->file->fd, changed->v[i]) &&
 		    intervals_add(&to->present, changed->v[i].start,
 			changed->v[i].end) == 0;
 		s->used += intervals_bytes(&to->present) - before;
