@@ -345,6 +345,46 @@ root_directory(void **state)
 }
 
 static void
+many_directories(void **state)
+{
+	static const struct script_item items[] = {{SCRIPT_LIST_ALSO, "/", 0},
+	    {SCRIPT_LIST_ALSO, "/a", 0}, {SCRIPT_LIST_ALSO, "/a/b", 0},
+	    {SCRIPT_LIST_ALSO, "/gone", 0}, {SCRIPT_LIST_ALSO, "/f", 0},
+	    {SCRIPT_LIST_ALSO, "/late", 0}};
+
+	(void)state;
+	assert_int_equal(
+	    PARSE("#3 ENOENT\0#0 OK G 6\0" DIR "./\0\0" DIR "./a\0\0" FILE_
+		  "./f\0\0" DIR "./a\0\0" FILE_ "./a/x\0\0" DIR "./a/b\0\0" DIR
+		  "./a/b\0\0" FILE_ "./f\0\0#. 0\0",
+		items, 6),
+	    0);
+	assert_int_equal(replies[0].nlistings, 1);
+	assert_string_equal(replies[0].listings[0].path, "/");
+	assert_int_equal(replies[0].listings[0].count, 2);
+	assert_string_equal(replies[0].listings[0].entries[0].name, "a");
+	assert_string_equal(replies[1].listings[0].path, "/a");
+	assert_int_equal(replies[1].listings[0].count, 2);
+	assert_string_equal(replies[1].listings[0].entries[1].name, "x");
+	assert_string_equal(replies[2].listings[0].path, "/a/b");
+	assert_true(replies[2].listings[0].complete);
+	assert_int_equal(replies[2].listings[0].count, 0);
+	assert_int_equal(replies[3].error, -ENOENT);
+	assert_int_equal(replies[4].error, -ENOTDIR);
+	assert_int_equal(replies[5].error, -ENOENT);
+	done(6);
+	/* Something could not be read: nothing is known to be complete. */
+	assert_int_equal(PARSE("#0 OK B 1\0" BDIR "./\n#. 1\0", items, 1), 0);
+	assert_int_equal(replies[0].error, -EAGAIN);
+	assert_int_equal(replies[0].nlistings, 0);
+	done(1);
+	assert_int_equal(
+	    PARSE("#0 OK G 1\0" DIR "/a\0\0#. 0\0", items, 1), -EPROTO);
+	assert_int_equal(
+	    PARSE("#0 OK G 2\0" DIR "./\0\0#. 0\0", items, 1), -EPROTO);
+}
+
+static void
 errors_by_name(void **state)
 {
 	(void)state;
@@ -474,6 +514,7 @@ main(void)
 	    cmocka_unit_test(cut_and_changed),
 	    cmocka_unit_test(subtrees),
 	    cmocka_unit_test(root_directory),
+	    cmocka_unit_test(many_directories),
 	    cmocka_unit_test(errors_by_name),
 	    cmocka_unit_test(many_items),
 	    cmocka_unit_test(probes),

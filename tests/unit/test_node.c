@@ -210,7 +210,12 @@ test_differences_are_told_to_the_kernel(void **state)
 	assert_null(find(t, "/a"));
 	assert_ptr_equal(find(t, "/b"), b);
 	assert_int_equal(b->attr.size, 2);
-	assert_int_equal(b->moved, now);
+	/* When it was told that, and not again when told the same. */
+	node_tell(b);
+	assert_int_equal(b->told_at, now);
+	now++;
+	node_tell(b);
+	assert_int_equal(b->told_at, now - 1);
 	/* It lives until the kernel forgets it, and no longer. */
 	assert_true(node_is_dead(t, a));
 	assert_int_equal(tree_count(t), 4);
@@ -502,8 +507,8 @@ test_stale_directories_the_latest_used_first(void **state)
 	adopt(t, "/", top);
 	adopt(t, "/a", none);
 	adopt(t, "/b", none);
-	find(t, "/a")->dir->used = 1001;
-	find(t, "/b")->dir->used = 1002;
+	tree_use_dir(t, find(t, "/a"));
+	tree_use_dir(t, find(t, "/b"));
 	assert_int_equal(tree_stale_dirs(t, 0, 0, paths, 4), 0);
 	now += TRUST;
 	assert_int_equal(tree_stale_dirs(t, 0, 0, paths, 4), 2);
@@ -513,6 +518,57 @@ test_stale_directories_the_latest_used_first(void **state)
 	free(paths[1]);
 	assert_int_equal(tree_stale_dirs(t, 0, 0, paths, 1), 1);
 	free(paths[0]);
+}
+
+static void
+test_the_longest_unused_is_forgotten_first(void **state)
+{
+	const struct entry top[] = {directory("a", 2), directory("b", 3),
+	    directory("c", 4), directory("d", 5), {0}};
+	const struct entry in[] = {
+	    file("1", 6, 1), file("2", 7, 1), file("3", 8, 1), {0}};
+	const char *const dirs[] = {"/a", "/b", "/c", "/d"};
+	struct tree *t = *state;
+	struct node *known;
+	size_t i;
+
+	adopt(t, "/", top);
+	for (i = 0; i < 4; i++) {
+		adopt(t, dirs[i], in);
+		now += 10000;
+	}
+	tree_use_dir(t, find(t, "/a"));
+	known = look_up(t, "/b/2");
+	node_hold(find(t, "/c/3"));
+	now += 10000;
+	tree_use_dir(t, find(t, "/"));
+	assert_int_equal(tree_count(t), 17);
+	tree_shrink(t, 17);
+	assert_int_equal(tree_count(t), 17);
+	tree_shrink(t, 15); /* to 14; one stays until the kernel forgets it */
+	/* The kernel gives it back when it is told. */
+	told("entry:2");
+	assert_null(find(t, "/b/1"));
+	assert_null(find(t, "/b/2"));
+	assert_int_equal(find(t, "/b")->dir->listed, 0);
+	assert_true(node_is_dead(t, known));
+	forget(t, known);
+	assert_int_equal(tree_count(t), 12);
+	/* What is open stays; then its directory is not complete. */
+	assert_null(find(t, "/c/1"));
+	assert_non_null(find(t, "/c/3"));
+	assert_int_equal(find(t, "/c")->dir->listed, 0);
+	assert_non_null(find(t, "/d/1"));
+	assert_non_null(find(t, "/a/1"));
+	tree_shrink(t, 10);
+	assert_null(find(t, "/d/1"));
+	assert_non_null(find(t, "/a/1"));
+	tree_shrink(t, 1);
+	assert_null(find(t, "/a/1"));
+	/* What was used just now stays. */
+	assert_non_null(find(t, "/d"));
+	told("");
+	node_release(t, find(t, "/c/3"));
 }
 
 static void
@@ -579,6 +635,7 @@ main(void)
 	    TEST(test_a_single_answer_brings_and_takes_a_name),
 	    TEST(test_a_new_machine_makes_everything_vanish),
 	    TEST(test_stale_directories_the_latest_used_first),
+	    TEST(test_the_longest_unused_is_forgotten_first),
 	    TEST(test_a_mount_of_a_part_of_the_room),
 	    TEST(test_control_files_belong_to_their_directory),
 	};

@@ -242,14 +242,13 @@ values_out_of_bounds_are_refused(void **state)
 	    "timeout=", "timeout", "cache_timeout=-1", "cache_timeout=-0",
 	    "cache_timeout=x", "cache_timeout=1.", "cache_timeout=.5",
 	    "cache_timeout=nan", "cache_timeout=1e3", "cache_timeout=86401",
-	    "cache_entries=999", "cache_entries=x",
-	    "cache_size=0", "cache_size=1", "cache_size=-1M", "cache_size=1X",
-	    "cache_size=1MB", "cache_size=99999999T", "max_connections=0",
-	    "max_connections=65", "uid=x", "uid=-1", "uid=4294967295",
-	    "gid=", "umask=9", "umask=1000", "umask=-1", "idmap=all",
-	    "control=", "control=.", "control=..", "control=a/b", "ro=1",
-	    "create=yes", "no_control=1", "list_control=1",
-	    "cache_dir=relative", "key_file=", "url="};
+	    "cache_entries=999", "cache_entries=x", "cache_size=0",
+	    "cache_size=1", "cache_size=-1M", "cache_size=1X", "cache_size=1MB",
+	    "cache_size=99999999T", "max_connections=0", "max_connections=65",
+	    "uid=x", "uid=-1", "uid=4294967295", "gid=", "umask=9",
+	    "umask=1000", "umask=-1", "idmap=all", "control=", "control=.",
+	    "control=..", "control=a/b", "ro=1", "create=yes", "no_control=1",
+	    "list_control=1", "cache_dir=relative", "key_file=", "url="};
 	size_t i;
 
 	for (i = 0; i < sizeof bad / sizeof *bad; i++) {

@@ -133,6 +133,32 @@ def test_50000_entries(room):
     assert len(entries) == 50000
 
 
+def test_many_directories_at_once(room):
+    """Each as if it had been listed alone, whatever the names."""
+    top = os.fsencode(room.tree)
+    paths = [top] + [top + b"/" + n for n in HOSTILE + [b"a/b/c", b"a/b"]]
+    for path in paths[1:]:
+        os.makedirs(path, exist_ok=True)
+    for path in paths[:-4]:
+        for entry in (b"f", b"x y", b"n\nl", b"\xfe"):
+            with open(os.path.join(path, entry), "wb") as f:
+                f.write(b"x" * len(path))
+        os.symlink(b"to\nsome -> where", os.path.join(path, b"link"))
+    os.symlink(b"a", top + b"/to-a")
+    others = [top + b"/gone", top + b"/to-a", top + b"/f"]
+    replies = room.ask(*(x for p in paths + others
+                         for x in ("also", room.inside(p))))
+    for path, reply in zip(paths, replies):
+        assert reply["error"] == 0, (path, reply)
+        found = {bytes.fromhex(item["path"]):
+                 {bytes.fromhex(e["name"]): e for e in item["entries"]}
+                 for item in reply["listings"]}
+        assert list(found) == [room.inside(path)]
+        check_listing(room, found, path)
+    assert [-r["error"] for r in replies[len(paths):]] == \
+        [errno.ENOENT, errno.ENOTDIR, errno.ENOTDIR]
+
+
 def test_errors(room):
     tree = room.inside(room.tree)
     (room.tree / "file").touch()

@@ -120,7 +120,9 @@ get_items(char **argv, size_t *n)
 		if (strcmp(argv[0], "list") == 0) {
 			items[*n].op = SCRIPT_LIST;
 			items[*n].bound = strtoul(*++argv, NULL, 10);
-		} else if (strcmp(argv[0], "stat") == 0)
+		} else if (strcmp(argv[0], "also") == 0)
+			items[*n].op = SCRIPT_LIST_ALSO;
+		else if (strcmp(argv[0], "stat") == 0)
 			items[*n].op = SCRIPT_STAT;
 		else if (strcmp(argv[0], "statfs") == 0)
 			items[*n].op = SCRIPT_STATFS;
