@@ -160,6 +160,10 @@ content_write(struct content *c, const void *data, size_t len,
 	/* Appending goes to where the VM's end is by then. */
 	c->appended = c->appended && append;
 	n = pwrite(c->fd, data, len, offset);
+	if (n != (ssize_t)len && (n != -1 || errno == ENOSPC)) {
+		store_shrink(c->store);
+		n = pwrite(c->fd, data, len, offset);
+	}
 	if (n != (ssize_t)len) {
 		error = n == -1 ? -errno : -ENOSPC;
 		goto out;

@@ -399,6 +399,20 @@ blob_has(struct blob *b, uint64_t size)
  * Make room for len more bytes of b: the longest unused go first; when only
  * files in use are left, b's own older bytes.  False: it can't be stored.
  */
+void
+store_shrink(struct store *s)
+{
+	struct blob *b;
+
+	pthread_mutex_lock(&s->lock);
+	while ((b = TAILQ_FIRST(&s->idle)) != NULL)
+		blob_free(b);
+	RB_FOREACH (b, blobs, &s->blobs)
+		if (TAILQ_EMPTY(&b->fetches))
+			blob_empty(b);
+	pthread_mutex_unlock(&s->lock);
+}
+
 bool
 store_make_room(struct store *s, struct blob *b, uint64_t len)
 {

@@ -62,6 +62,9 @@ bool store_has(struct store *, const struct validator *);
 /* Keep a whole version, of v->size bytes, if there is room. */
 void store_put(struct store *, const struct validator *, const void *data);
 
+/* The disk is full: give up what is only cached, for what is not. */
+void store_shrink(struct store *);
+
 /*
  * Work files, for unsent changes: they stay in the cache directory, so that a
  * later mount finds what a killed one could not send.  Without a cache

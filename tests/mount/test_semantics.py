@@ -6,7 +6,7 @@ import re
 
 from mountlib import HERE, TOP
 
-NUMBER = re.compile(r"\b[ACEFGRSUW]\d+\b")
+NUMBER = re.compile(r"\b[ACEFGLRSUW]\d+\b")
 
 
 def promised():
