@@ -139,7 +139,7 @@ PROMPT = GIT + """cd p/src/m04
 def test_a_git_prompt(hm):
     """Cold: files of .git, and once the contents, since a fresh mount's inode
     data are not those of the index; then nothing."""
-    assert cost(hm, hm.sh, PROMPT, timeout=60) <= 40
+    assert cost(hm, hm.sh, PROMPT, timeout=60) <= 20
     hm.sh(PROMPT)
     assert cost(hm, hm.sh, "export GIT_OPTIONAL_LOCKS=0\n" + PROMPT) == 0
 
@@ -205,7 +205,8 @@ def test_a_search_by_one_thread(hm):
 
 
 def test_a_search_by_several_threads(hm):
-    """ripgrep, which VS Code searches with: never more than one a file."""
+    """Each in directories of its own, as ripgrep's are, which VS Code searches
+    with."""
     hm.sh("find p >/dev/null")
     rows = sources(hm)
     hm.forget()
@@ -213,7 +214,7 @@ def test_a_search_by_several_threads(hm):
              for i in range(4)]
     for call in calls:
         assert len(call.result(60)) == DIRS * FILES // 4
-    assert hm.count()["total"] <= DIRS * FILES
+    assert hm.count()["total"] <= DIRS * FILES // 3
     assert cost(hm, do, read_all, [p for row in rows for p in row]) == 0
 
 
