@@ -247,6 +247,41 @@ def test_a_room_that_is_gone_is_not_shown_as_it_was(room):
         raises((errno.EIO, errno.ESTALE), os.listdir, m(W, "d"), timeout=20)
 
 
+# -- a rate limit ---------------------------------------------------------------
+
+@pytest.mark.parametrize("retry_after", [None, 1])
+def test_a_rate_limit_slows_all_requests_down_together(room, bad, retry_after):
+    """F17: ten a second for eight readers at a time."""
+    for i in range(24):
+        put(room.workspace, f"d{i}/f", pattern(3000, i))
+    lock = threading.Lock()
+    tokens = [time.monotonic(), 10.0]
+    seen = {200: 0, 429: 0}
+
+    def rule(request, forward):
+        with lock:
+            now = time.monotonic()
+            tokens[1] = min(10.0, tokens[1] + (now - tokens[0]) * 10)
+            tokens[0] = now
+            good = tokens[1] >= 1
+            tokens[1] -= good
+            seen[200 if good else 429] += 1
+        if good:
+            return None
+        return Answer(429, {"error": "rate_limited", "message": "slow down"},
+                      {"Retry-After": str(retry_after)} if retry_after else {})
+
+    with Mount(bad, FRESH) as m:
+        m.ls(W)
+        bad.rule = rule
+        calls = [Call(lambda p: [read_file(p) for _ in range(2)],
+                      m(W, f"d{i}", "f")) for i in range(24)]
+        for i, call in enumerate(calls):
+            assert call.result(100) == [pattern(3000, i)] * 2
+        assert seen[429] <= max(16, seen[200] // 2), seen
+        bad.rule = None
+
+
 # -- Ctrl-C ---------------------------------------------------------------------
 
 ACTIONS = {
