@@ -123,35 +123,50 @@ bulk_add(struct bulk *b, struct node *n, unsigned level)
 	return true;
 }
 
-/* Gather from this name on; NULL: not worth it. */
-static struct bulk *
-bulk_gather_from(struct fs *fs, struct dentry *d, unsigned level)
+static struct dentry *
+row_next(struct fs *fs, const struct bulk_row *row, struct dentry *d, bool back,
+    bool wide)
 {
+	return back ? fs_walk_previous(fs, d, row->top, wide)
+		    : fs_walk_next(fs, d, row->top, wide);
+}
+
+/*
+ * Gather from this name on: what follows in its directory, what is before it
+ * there, and at higher levels what follows in others.  NULL: not worth it.
+ */
+static struct bulk *
+bulk_gather(struct fs *fs, const struct bulk_row *row, struct dentry *from)
+{
+	struct dentry *d = from;
 	struct bulk *b;
 	size_t looked = 0;
+	bool more = true;
+	int pass;
 
-	if (d == NULL || (b = calloc(1, sizeof *b)) == NULL)
+	if (from == NULL || (b = calloc(1, sizeof *b)) == NULL)
 		return NULL;
 	b->fs = fs;
-	for (; d != NULL && looked < 20 * BULK_FILES;
-	     d = fs_walk_next(fs, d, fs->bulk.top, level > 0), looked++)
-		if (!bulk_add(b, d->node, level))
+	more = bulk_add(b, from->node, row->level);
+	for (pass = 0; pass < 3 && more; pass++) {
+		if (pass == 2 && row->level == 0)
 			break;
+		d = from;
+		while (more && looked++ < 20 * BULK_FILES &&
+		    (d = row_next(fs, row, d, row->back != (pass == 1),
+			 pass == 2)) != NULL)
+			if (pass < 2 || d->parent != from->parent)
+				more = bulk_add(b, d->node, row->level);
+	}
 	if (b->count >= 2)
 		return b;
 	bulk_free(&b->job);
 	return NULL;
 }
 
-static struct bulk *
-bulk_gather(struct fs *fs, struct node *n, unsigned level)
-{
-	return bulk_gather_from(fs, SLIST_FIRST(&n->names), level);
-}
-
 /* Have it fetched; what is wanted of it waits for the job.  Freed if not. */
 static struct bulk *
-bulk_run_later(struct fs *fs, struct bulk *b)
+bulk_run_later(struct fs *fs, struct bulk_row *row, struct bulk *b)
 {
 	b->job.run = bulk_run;
 	b->job.free = bulk_free;
@@ -164,8 +179,8 @@ bulk_run_later(struct fs *fs, struct bulk *b)
 	}
 	log_debug("fetch %zu files, %llu bytes, from %s", b->count,
 	    (unsigned long long)b->bytes, b->paths[0]);
-	fs->bulk.sent += b->bytes + b->count * BULK_EACH;
-	fs->bulk.last = b->ids[b->count - 1];
+	row->sent += b->bytes + b->count * BULK_EACH;
+	row->last = b->ids[b->count - 1];
 	fs->bulk.under_way++;
 	return b;
 }
@@ -200,42 +215,87 @@ bulk_gather_dir(struct fs *fs, struct node *n)
 	return NULL;
 }
 
+/*
+ * The row that this file may go on: the thread's own (programs that search
+ * have several), else the directory's (a process for each file); else the one
+ * that was idle for longest becomes a new one.
+ */
+static struct bulk_row *
+row_find(struct fs *fs, pid_t pid, uint64_t dir)
+{
+	struct bulk_row *row, *same = NULL, *oldest = fs->bulk.rows;
+	uint64_t now = room_now();
+
+	for (row = fs->bulk.rows; row < fs->bulk.rows + BULK_ROWS; row++) {
+		if (now > row->at + BULK_PAUSE)
+			*row = (struct bulk_row){0};
+		if (row->at != 0 && row->pid == pid)
+			return row;
+		if (row->at != 0 && row->dir == dir &&
+		    (same == NULL || same->at < row->at))
+			same = row;
+		if (row->at < oldest->at)
+			oldest = row;
+	}
+	if (same == NULL) {
+		same = oldest;
+		*same = (struct bulk_row){0};
+	}
+	same->pid = pid;
+	return same;
+}
+
+/* Which way does it go?  Some programs begin with what they found last. */
+static void
+row_turn(struct fs *fs, struct bulk_row *row, const struct node *n)
+{
+	struct node *before = tree_get(fs->tree, row->open);
+	struct dentry *d = SLIST_FIRST(&n->names), *e = NULL;
+
+	row->open = n->id;
+	if (before != NULL && before != n)
+		e = SLIST_FIRST(&before->names);
+	if (e != NULL && e->parent != d->parent) {
+		/* Of directories beside each other? */
+		d = SLIST_FIRST(&d->parent->names);
+		e = SLIST_FIRST(&e->parent->names);
+	}
+	if (d != NULL && e != NULL && d != e && d->parent == e->parent)
+		row->back = strcmp(d->name, e->name) < 0;
+}
+
 /* Is this one of a row of files?  Then start to fetch it and the next. */
 static struct bulk *
-bulk_start(struct fs *fs, struct node *n)
+bulk_start(
+    struct fs *fs, struct bulk_row *row, struct node *n, struct node *dir)
 {
-	uint64_t now = room_now(),
-		 dir = node_parent(n) ? node_parent(n)->id : 0;
 	bool walk = fs_walk_goes_on(fs);
 	struct bulk *b = NULL;
 	struct node *top;
 
-	if (now > fs->bulk.at + BULK_PAUSE)
-		fs->bulk.row = fs->bulk.sent = fs->bulk.used = 0;
-	fs->bulk.at = now;
-	if (fs->bulk.used * 2 < fs->bulk.sent) {
+	if (row->used * 2 < row->sent) {
 		/* What was brought was not what is wanted. */
-		fs->bulk.row = fs->bulk.sent = fs->bulk.used = 0;
+		row->count = row->sent = row->used = 0;
 		walk = false;
 	}
-	if (fs->bulk.sent == 0) {
-		fs->bulk.level = walk ? 1 : 0;
+	if (row->sent == 0) {
+		row->level = walk ? 1 : 0;
 		/* The second in one directory makes it a row. */
-		fs->bulk.row = fs->bulk.dir == dir ? fs->bulk.row + 1 : 1;
-		fs->bulk.dir = dir;
-		fs->bulk.top = walk ? fs->walk.top : dir;
-		if (fs->bulk.row < 2 && !walk) {
-			b = bulk_gather_dir(fs, n);
-			return b != NULL ? bulk_run_later(fs, b) : NULL;
-		}
-	} else if (fs->bulk.level + 1 < BULK_LEVELS) {
-		fs->bulk.level++;
+		row->count = row->dir == dir->id ? row->count + 1 : 1;
+		row->top = walk ? fs->walk.top : dir->id;
+	} else if (row->level + 1 < BULK_LEVELS) {
+		row->level++;
 	}
-	if ((top = tree_get(fs->tree, fs->bulk.top)) == NULL)
+	row->dir = dir->id;
+	if (row->sent == 0 && row->count < 2 && !walk) {
+		b = bulk_gather_dir(fs, n);
+		return b != NULL ? bulk_run_later(fs, row, b) : NULL;
+	}
+	if ((top = tree_get(fs->tree, row->top)) == NULL)
 		top = n;
-	fs->bulk.top = tree_common_dir(fs->tree, top, n)->id;
-	b = bulk_gather(fs, n, fs->bulk.level);
-	return b != NULL ? bulk_run_later(fs, b) : NULL;
+	row->top = tree_common_dir(fs->tree, top, n)->id;
+	b = bulk_gather(fs, row, SLIST_FIRST(&n->names));
+	return b != NULL ? bulk_run_later(fs, row, b) : NULL;
 }
 
 /*
@@ -243,49 +303,51 @@ bulk_start(struct fs *fs, struct node *n)
  * on.  Before all is used, the next are sent for.
  */
 static void
-bulk_note_use(struct fs *fs, const struct node *n)
+bulk_note_use(struct fs *fs, struct bulk_row *row, const struct node *n)
 {
 	struct node *last;
 	struct dentry *d;
 	struct bulk *b;
 
-	fs->bulk.at = room_now();
-	if (fs->bulk.used < fs->bulk.sent)
-		fs->bulk.used += n->attr.size + BULK_EACH;
-	if (fs->bulk.under_way >= BULK_JOBS ||
-	    fs->bulk.used * 4 < fs->bulk.sent ||
-	    fs->bulk.sent - fs->bulk.used >
-		bulk_steps[fs->bulk.level].bytes / 2 ||
-	    (last = tree_get(fs->tree, fs->bulk.last)) == NULL ||
+	if (row->used < row->sent)
+		row->used += n->attr.size + BULK_EACH;
+	if (fs->bulk.under_way >= BULK_JOBS || row->used * 4 < row->sent ||
+	    row->sent - row->used > bulk_steps[row->level].bytes / 2 ||
+	    (last = tree_get(fs->tree, row->last)) == NULL ||
 	    (d = SLIST_FIRST(&last->names)) == NULL ||
-	    (d = fs_walk_next(fs, d, fs->bulk.top, fs->bulk.level > 0)) == NULL)
+	    (d = row_next(fs, row, d, row->back, row->level > 0)) == NULL)
 		return;
-	if (fs->bulk.level + 1 < BULK_LEVELS)
-		fs->bulk.level++;
-	fs->bulk.last = 0; /* nothing more, if this finds nothing */
-	if ((b = bulk_gather_from(fs, d, fs->bulk.level)) != NULL &&
-	    (b = bulk_run_later(fs, b)) != NULL)
+	if (row->level + 1 < BULK_LEVELS)
+		row->level++;
+	row->last = 0; /* nothing more, if this finds nothing */
+	if ((b = bulk_gather(fs, row, d)) != NULL &&
+	    (b = bulk_run_later(fs, row, b)) != NULL)
 		job_put(&b->job);
 }
 
 int
-fs_bulk_fetch(struct fs *fs, struct wait *w, uint64_t id)
+fs_bulk_fetch(struct fs *fs, struct wait *w, pid_t pid, uint64_t id)
 {
+	struct bulk_row *row;
 	struct bulk *b = NULL;
 	struct validator v;
-	struct node *n;
+	struct node *n, *dir;
 	int error = 0;
 
 	tree_lock(fs->tree);
-	if ((n = tree_get(fs->tree, id)) != NULL && n->attr.size <= BULK_FILE) {
+	if ((n = tree_get(fs->tree, id)) != NULL && n->attr.size <= BULK_FILE &&
+	    (dir = node_parent(n)) != NULL) {
 		v = attr_validator(&n->attr);
+		row = row_find(fs, pid, dir->id);
+		row->at = room_now();
+		row_turn(fs, row, n);
 		if (store_has(fs->store, &v)) {
-			bulk_note_use(fs, n);
+			bulk_note_use(fs, row, n);
 		} else if ((b = bulk_find(fs, id)) != NULL) {
 			job_hold(&b->job);
-			bulk_note_use(fs, n);
+			bulk_note_use(fs, row, n);
 		} else {
-			b = bulk_start(fs, n);
+			b = bulk_start(fs, row, n, dir);
 		}
 	}
 	tree_unlock(fs->tree);

@@ -19,9 +19,9 @@
  * A service that says nothing at all for so long (ms) is gone for the moment:
  * what is known is shown as it was, and nobody waits for long until it answers.
  */
-#define SILENCE_MS     4000
-#define SILENCE_MOMENT 250 /* and so long once a second, to see it come back \
-			    */
+#define SILENCE_MS 4000
+/* And so long once a second, to see it come back. */
+#define SILENCE_MOMENT 250
 
 /* How often the VM may change something while we look at it. */
 #define FIND_TRIES 5

@@ -22,6 +22,8 @@ struct open_file;
 struct send;
 struct bulk;
 
+#define BULK_ROWS 16
+
 struct fs {
 	struct fuse_session *session;
 	const struct options *options;
@@ -47,12 +49,20 @@ struct fs {
 	} walk; /* a traversal under way; under the tree's lock */
 	struct {
 		TAILQ_HEAD(, bulk) jobs;
-		uint64_t dir, at; /* of the last file that was not here */
-		uint64_t top; /* within this directory */
-		uint64_t last; /* the last file sent for */
-		unsigned row, level, under_way;
-		uint64_t sent, used; /* in this row; bytes, more or less */
-	} bulk; /* files opened one after another; under the tree's lock */
+		unsigned under_way;
+		/* Files that are opened one after another. */
+		struct bulk_row {
+			uint64_t at; /* of the last open; 0: free */
+			pid_t pid; /* the thread that opens them */
+			uint64_t dir; /* of the last that was not here */
+			uint64_t top; /* all are within this directory */
+			uint64_t last; /* the last file sent for */
+			uint64_t open; /* the last file opened */
+			bool back; /* from the last name to the first */
+			unsigned count, level;
+			uint64_t sent, used; /* bytes, more or less */
+		} rows[BULK_ROWS];
+	} bulk; /* under the tree's lock */
 	struct {
 		uint64_t dev, at; /* under the tree's lock */
 		struct room_fs fs;
@@ -98,6 +108,8 @@ void fs_walk_note_use(struct fs *, struct node *dir);
  * wide: also in the directories below, and beside this one within top.
  */
 struct dentry *fs_walk_next(
+    struct fs *, struct dentry *, uint64_t top, bool wide);
+struct dentry *fs_walk_previous(
     struct fs *, struct dentry *, uint64_t top, bool wide);
 
 int fs_find_child(struct fs *, struct wait *, fuse_ino_t dir, const char *name,
@@ -160,8 +172,9 @@ void fs_note_work(struct fs *, struct node *);
 void fs_mark_sent(struct fs *, struct node *);
 
 /* A small file is about to be read: have it and what follows it fetched by one
- * command, if it is one of a row.  0 (fetched or not) or -EINTR. */
-int fs_bulk_fetch(struct fs *, struct wait *, uint64_t id);
+ * command, if it is one of a row that this thread reads.  0 (fetched or not) or
+ * -EINTR. */
+int fs_bulk_fetch(struct fs *, struct wait *, pid_t, uint64_t id);
 
 /* Changes by one command; tree locked, they unlock it. */
 int fs_change_create(

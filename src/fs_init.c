@@ -19,6 +19,8 @@
 /* A directory that nobody looked at for so long is not checked with others. */
 #define FS_IN_USE_MS  (10 * 60 * 1000)
 #define FS_CHECK_DIRS 1024
+/* And so many of what is stale and in use come along with what is asked. */
+#define FS_MORE_DIRS 100
 
 static const struct fuse_lowlevel_ops fs_ops = {
     .init = fs_init,
@@ -102,8 +104,16 @@ hook_more(void *arg, char **paths, size_t max)
 {
 	uint64_t now = room_now();
 
+	/* Who waits for one directory pays a little for each of these. */
 	return tree_stale_dirs(((struct fs *)arg)->tree,
-	    now > FS_IN_USE_MS ? now - FS_IN_USE_MS : 1, 0, paths, max);
+	    now > FS_IN_USE_MS ? now - FS_IN_USE_MS : 1, 0, paths,
+	    max < FS_MORE_DIRS ? max : FS_MORE_DIRS);
+}
+
+static void
+hook_answered(void *arg, uint64_t ms)
+{
+	tree_note_delay(((struct fs *)arg)->tree, ms);
 }
 
 static bool
@@ -334,8 +344,8 @@ fs_mount(struct fs **out, const struct options *options, struct room *room,
 	if ((error = notify_open(&fs->notify, fs->session)) != 0)
 		goto fail;
 	hooks = (struct room_hooks){fs, hook_epoch, hook_adopt_listing,
-	    hook_adopt_stat, hook_more, hook_want_statfs, hook_adopt_statfs,
-	    hook_replaced};
+	    hook_adopt_stat, hook_more, hook_answered, hook_want_statfs,
+	    hook_adopt_statfs, hook_replaced};
 	room_set_hooks(room, &hooks);
 	fs->root_dev = tree_root(fs->tree)->attr.dev;
 	/* From here on there may be notices: not before it is mounted. */

@@ -127,7 +127,8 @@ open_undo(struct fs *fs, fuse_ino_t ino, struct open_file *h)
  * one version, the one whose length the kernel knows.
  */
 static int
-open_fetch(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h)
+open_fetch(struct fs *fs, struct wait *w, pid_t pid, fuse_ino_t ino,
+    struct open_file *h)
 {
 	struct span span;
 	struct node *n;
@@ -135,7 +136,7 @@ open_fetch(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h)
 	bool told;
 	int error, tries;
 
-	if ((error = fs_bulk_fetch(fs, w, ino)) != 0)
+	if ((error = fs_bulk_fetch(fs, w, pid, ino)) != 0)
 		return error;
 	for (tries = 0; tries < READ_TRIES; tries++) {
 		tree_lock(fs->tree);
@@ -203,7 +204,7 @@ fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		tree_unlock(fs->tree);
 	}
 	if (fetch)
-		error = open_fetch(fs, &w, ino, h);
+		error = open_fetch(fs, &w, fuse_req_ctx(req)->pid, ino, h);
 	if (error == -EAGAIN) {
 		/* It changes faster than we can look: no version of it can be
 		 * named, but one command reads one version. */

@@ -77,14 +77,20 @@ walk_steps(struct fs *fs, struct node *dir, bool by_name)
 	return true;
 }
 
+static bool
+has_known_names(const struct dentry *d)
+{
+	return S_ISDIR(d->node->attr.mode) && d->node->dir->listed != 0 &&
+	    !RB_EMPTY(&d->node->dir->names);
+}
+
 struct dentry *
 fs_walk_next(struct fs *fs, struct dentry *d, uint64_t top, bool wide)
 {
 	struct dentry *next;
 	struct node *dir;
 
-	if (wide && S_ISDIR(d->node->attr.mode) && d->node->dir->listed != 0 &&
-	    !RB_EMPTY(&d->node->dir->names))
+	if (wide && has_known_names(d))
 		return RB_MIN(dentries, &d->node->dir->names);
 	for (;;) {
 		dir = d->parent;
@@ -95,6 +101,22 @@ fs_walk_next(struct fs *fs, struct dentry *d, uint64_t top, bool wide)
 		    (d = SLIST_FIRST(&dir->names)) == NULL)
 			return NULL;
 	}
+}
+
+struct dentry *
+fs_walk_previous(struct fs *fs, struct dentry *d, uint64_t top, bool wide)
+{
+	struct node *dir = d->parent;
+	struct dentry *before = RB_PREV(dentries, &dir->dir->names, d);
+
+	if (before == NULL) {
+		if (!wide || dir == tree_root(fs->tree) || dir->id == top)
+			return NULL;
+		return SLIST_FIRST(&dir->names);
+	}
+	while (wide && has_known_names(before))
+		before = RB_MAX(dentries, &before->node->dir->names);
+	return before;
 }
 
 /* The next directories that the walk will come to, as far as they are known
@@ -202,7 +224,11 @@ fs_walk_note_sent(struct fs *fs, const char *path, size_t entries)
 void
 fs_walk_note_use(struct fs *fs, struct node *dir)
 {
-	if (dir->dir->used == 0 && dir->dir->listed != 0)
+	/* While what came is being read, the walk goes on. */
+	if (dir->dir->used == 0 && dir->dir->listed != 0) {
 		fs->walk.used++;
+		if (fs_walk_goes_on(fs))
+			fs->walk.at = room_now();
+	}
 	tree_use_dir(fs->tree, dir);
 }

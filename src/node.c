@@ -218,12 +218,24 @@ tree_count(struct tree *t)
 	return t->count;
 }
 
+/* Until when is something good that was checked then? */
+static uint64_t
+trusted_until(const struct tree *t, uint64_t checked)
+{
+	uint64_t ms = t->trust_ms;
+
+	/* Else it might be stale before it is here. */
+	if (ms > 0 && ms < 2 * t->delay_ms)
+		ms = 2 * t->delay_ms;
+	return checked + ms;
+}
+
 bool
 tree_fresh(struct tree *t, uint64_t checked, uint64_t since)
 {
 	if (checked == 0 || checked < t->distrusted)
 		return false;
-	return checked >= since || checked + t->trust_ms > room_now();
+	return checked >= since || trusted_until(t, checked) > room_now();
 }
 
 bool
@@ -235,11 +247,22 @@ tree_known(struct tree *t, uint64_t checked)
 double
 tree_trust(struct tree *t, uint64_t checked)
 {
-	uint64_t now = room_now();
+	uint64_t now = room_now(), until = trusted_until(t, checked);
 
-	if (checked < t->distrusted || checked + t->trust_ms <= now)
+	if (checked < t->distrusted || until <= now)
 		return 0;
-	return (double)(checked + t->trust_ms - now) / 1000;
+	return (double)(until - now) / 1000;
+}
+
+/* No longer than this (ms), however slow the VM is. */
+#define DELAY_MAX 10000
+
+void
+tree_note_delay(struct tree *t, uint64_t ms)
+{
+	tree_lock(t);
+	t->delay_ms = ms < DELAY_MAX ? ms : DELAY_MAX;
+	tree_unlock(t);
 }
 
 void

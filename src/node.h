@@ -105,6 +105,8 @@ bool tree_known(struct tree *, uint64_t checked);
 double tree_trust(struct tree *, uint64_t checked);
 /* Trust nothing that was checked before now. */
 void tree_distrust(struct tree *);
+/* An answer took so long: what is asked is to be fresh for longer than that. */
+void tree_note_delay(struct tree *, uint64_t ms);
 
 /* The VM's path of a node, malloc'ed; NULL with errno ENOENT (removed) or
  * ENOMEM.  With a name: of that name in the directory. */

@@ -18,7 +18,7 @@ struct tree {
 	struct links links; /* files with several names, by (dev, ino) */
 	struct dirs dirs; /* the latest used first */
 	char *root_path, *hidden;
-	uint64_t trust_ms;
+	uint64_t trust_ms, delay_ms;
 	uint64_t distrusted; /* what was checked before is stale */
 	uint64_t epoch;
 	struct notify *notify;

@@ -198,6 +198,7 @@ batch_send(struct batch *b)
 	    payload + at, payload_len - at, items, b->count, &replies);
 	if (error != 0)
 		goto out;
+	r->hooks.answered(r->hooks.arg, room_now() - b->checked);
 	for (i = 0; i < b->count; i++)
 		batch_adopt(b, &b->items[i], &replies[i]);
 out:

@@ -521,6 +521,19 @@ test_stale_directories_the_latest_used_first(void **state)
 }
 
 static void
+test_a_slow_answer_is_trusted_for_longer(void **state)
+{
+	struct tree *t = *state;
+
+	tree_note_delay(t, TRUST * 2 / 5);
+	assert_true(tree_fresh(t, now - TRUST + 1, UINT64_MAX));
+	assert_false(tree_fresh(t, now - TRUST, UINT64_MAX));
+	tree_note_delay(t, TRUST);
+	assert_true(tree_fresh(t, now - 2 * TRUST + 1, UINT64_MAX));
+	assert_false(tree_fresh(t, now - 2 * TRUST, UINT64_MAX));
+}
+
+static void
 test_the_longest_unused_is_forgotten_first(void **state)
 {
 	const struct entry top[] = {directory("a", 2), directory("b", 3),
@@ -635,6 +648,7 @@ main(void)
 	    TEST(test_a_single_answer_brings_and_takes_a_name),
 	    TEST(test_a_new_machine_makes_everything_vanish),
 	    TEST(test_stale_directories_the_latest_used_first),
+	    TEST(test_a_slow_answer_is_trusted_for_longer),
 	    TEST(test_the_longest_unused_is_forgotten_first),
 	    TEST(test_a_mount_of_a_part_of_the_room),
 	    TEST(test_control_files_belong_to_their_directory),
