@@ -10,12 +10,10 @@
  * Small files that are opened one after another (grep -r, a compiler, git
  * status): what will be next in the tree's order is fetched by one command
  * before it is asked for.  Each fetch that was used makes the next one larger,
- * one that was not makes it small again.  And a directory with nothing but a
- * few small files comes as a whole.
+ * one that was not makes it small again.
  */
 #define BULK_FILE  ((uint64_t)256 * 1024) /* no larger file is taken along */
 #define BULK_FILES 1000
-#define BULK_DIR   ((uint64_t)128 * 1024) /* a directory's few small files */
 /* What a file counts besides its bytes, as work for the VM and the cache. */
 #define BULK_EACH  4096
 #define BULK_JOBS  3 /* under way at once */
@@ -185,36 +183,6 @@ bulk_run_later(struct fs *fs, struct bulk_row *row, struct bulk *b)
 	return b;
 }
 
-/* All the small files of a directory, if they are few. */
-static struct bulk *
-bulk_gather_dir(struct fs *fs, struct node *n)
-{
-	struct node *dir = node_parent(n);
-	struct dentry *d;
-	struct bulk *b;
-	uint64_t bytes = 0;
-	size_t files = 0;
-
-	if (dir == NULL)
-		return NULL;
-	RB_FOREACH (d, dentries, &dir->dir->names) {
-		if (!S_ISREG(d->node->attr.mode) || d->node->control)
-			continue;
-		bytes += d->node->attr.size;
-		if (++files > bulk_steps[0].files || bytes > BULK_DIR)
-			return NULL;
-	}
-	if ((b = calloc(1, sizeof *b)) == NULL)
-		return NULL;
-	b->fs = fs;
-	RB_FOREACH (d, dentries, &dir->dir->names)
-		bulk_add(b, d->node, 0);
-	if (b->count >= 2)
-		return b;
-	bulk_free(&b->job);
-	return NULL;
-}
-
 /*
  * The row that this file may go on: the thread's own (programs that search
  * have several), else the directory's (a process for each file); else the one
@@ -287,10 +255,8 @@ bulk_start(
 		row->level++;
 	}
 	row->dir = dir->id;
-	if (row->sent == 0 && row->count < 2 && !walk) {
-		b = bulk_gather_dir(fs, n);
-		return b != NULL ? bulk_run_later(fs, row, b) : NULL;
-	}
+	if (row->sent == 0 && row->count < 2 && !walk)
+		return NULL;
 	if ((top = tree_get(fs->tree, row->top)) == NULL)
 		top = n;
 	row->top = tree_common_dir(fs->tree, top, n)->id;
@@ -312,7 +278,7 @@ bulk_note_use(struct fs *fs, struct bulk_row *row, const struct node *n)
 	if (row->used < row->sent)
 		row->used += n->attr.size + BULK_EACH;
 	if (fs->bulk.under_way >= BULK_JOBS || row->used * 4 < row->sent ||
-	    row->sent - row->used > bulk_steps[row->level].bytes / 2 ||
+	    row->sent - row->used > bulk_steps[row->level].bytes * 3 / 2 ||
 	    (last = tree_get(fs->tree, row->last)) == NULL ||
 	    (d = SLIST_FIRST(&last->names)) == NULL ||
 	    (d = row_next(fs, row, d, row->back, row->level > 0)) == NULL)
