@@ -12,6 +12,19 @@
  * does not lose what the VM has done meanwhile.
  */
 
+/* Names and modes may change; then the contents are what they were. */
+static void
+change_adopt_attr(struct fs *fs, struct node *n, const struct room_changed *now)
+{
+	struct validator old = attr_validator(&n->attr), same = old;
+	struct validator v = attr_validator(&now->self);
+
+	same.ctime = v.ctime;
+	if (S_ISREG(n->attr.mode) && validator_equal(&same, &v))
+		store_rename(fs->store, &old, &v);
+	tree_adopt_own(fs->tree, n, &now->self, now->checked);
+}
+
 static void
 change_let_go(struct fs *fs, uint64_t id)
 {
@@ -132,19 +145,19 @@ change_adopt(struct change_job *c)
 		else if (now->has_self &&
 		    (d = tree_lookup(to_dir, c->to_name)) != NULL &&
 		    !d->node->local)
-			tree_adopt_own(t, d->node, &now->self, now->checked);
+			change_adopt_attr(c->fs, d->node, now);
 		break;
 	case ROOM_LINK:
 		n = tree_get(t, c->node);
 		if (!now->has_self || tree_link(t, n, dir, c->name) != 0)
 			dir->dir->listed = 0;
 		else
-			tree_adopt_own(t, n, &now->self, now->checked);
+			change_adopt_attr(c->fs, n, now);
 		break;
 	case ROOM_SETATTR:
 		if (now->has_self && (n = tree_get(t, c->node)) != NULL &&
 		    !n->local)
-			tree_adopt_own(t, n, &now->self, now->checked);
+			change_adopt_attr(c->fs, n, now);
 		break;
 	case ROOM_COPY:
 		if (now->has_self && (n = tree_get(t, c->node)) != NULL &&

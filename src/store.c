@@ -442,6 +442,24 @@ span_free(struct span *span)
 	*span = (struct span){.fd = -1};
 }
 
+void
+store_rename(
+    struct store *s, const struct validator *old, const struct validator *now)
+{
+	struct blob was = {.version = *old}, is = {.version = *now}, *b;
+
+	pthread_mutex_lock(&s->lock);
+	b = RB_FIND(blobs, &s->blobs, &was);
+	/* Who reads the old one goes by its version; on disk it has a name. */
+	if (b != NULL && b->refs == 0 && !b->saved &&
+	    RB_FIND(blobs, &s->blobs, &is) == NULL) {
+		RB_REMOVE(blobs, &s->blobs, b);
+		b->version = *now;
+		RB_INSERT(blobs, &s->blobs, b);
+	}
+	pthread_mutex_unlock(&s->lock);
+}
+
 bool
 store_has(struct store *s, const struct validator *v)
 {

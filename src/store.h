@@ -57,6 +57,10 @@ int blob_read(struct blob *, struct wait *, const char *path,
     const struct attr *, uint64_t offset, size_t len, struct span *);
 void span_free(struct span *);
 
+/* A version has another ctime now, and the same bytes. */
+void store_rename(
+    struct store *, const struct validator *old, const struct validator *now);
+
 /* Is a version here as a whole? */
 bool store_has(struct store *, const struct validator *);
 /* Keep a whole version, of v->size bytes, if there is room. */

@@ -291,7 +291,7 @@ def gnome(path, data):
 
 # What the save costs, and reading the file afterwards: a rename changes a
 # file's ctime, by which its contents are known.
-SAVES = [(write, 1, 0), (vscode, 1, 0), (gnome, 2, 1), (jetbrains, 4, 1),
+SAVES = [(write, 1, 0), (vscode, 1, 0), (gnome, 2, 0), (jetbrains, 4, 0),
          (emacs, 7, 0)]
 
 
