@@ -69,6 +69,7 @@ api_open(struct api **out, const struct api_config *config)
 	api->create = config->create;
 	api->replaced = config->replaced;
 	api->replaced_arg = config->arg;
+	api->stats = config->stats;
 	error = -ENOMEM;
 	if ((api->base_url = strdup(config->base_url)) == NULL)
 		goto out;
@@ -132,6 +133,14 @@ api_last_contact(struct api *api)
 	when = api->last_contact;
 	pthread_mutex_unlock(&api->lock);
 	return when;
+}
+
+uint64_t
+api_contact_age(struct api *api)
+{
+	uint64_t then = api_last_contact(api), now = api_now();
+
+	return then == 0 ? UINT64_MAX : now > then ? now - then : 0;
 }
 
 void
@@ -270,6 +279,24 @@ kind_lane(enum api_kind kind)
 	return HTTP_EXEC;
 }
 
+static enum stats_kind
+kind_count(enum api_kind kind)
+{
+	switch (kind) {
+	case API_META:
+		break;
+	case API_BULK:
+		return STATS_CONTENTS;
+	case API_CHANGE:
+		return STATS_CHANGE;
+	case API_PIECE:
+		return STATS_UPLOAD;
+	case API_USER:
+		return STATS_EXEC;
+	}
+	return STATS_METADATA;
+}
+
 /* Send the command until it is answered; see api_command(). */
 static int
 run_command(struct api *api, enum api_kind kind, const char *body,
@@ -279,6 +306,7 @@ run_command(struct api *api, enum api_kind kind, const char *body,
 	char target[strlen(api->room_path) + sizeof "/command"];
 	struct api_job job = {
 	    .kind = user ? RETRY_USER : RETRY_SAFE,
+	    .count = kind_count(kind),
 	    .limit_ms = limit_ms,
 	    .again = again,
 	    .parse = parse_command,
@@ -391,6 +419,7 @@ create_poll(struct api *api, unsigned limit_ms, bool *ready, char detail[256])
 	struct creation creation = {.ready = false};
 	struct api_job job = {
 	    .kind = RETRY_SAFE,
+	    .count = STATS_CREATE,
 	    .limit_ms = limit_ms,
 	    .parse = parse_create,
 	    .arg = &creation,

@@ -7,6 +7,7 @@
 
 #include "change.h"
 #include "http.h"
+#include "stats.h"
 
 /*
  * The service's endpoints (api/execute-command.txt, api/read-file.txt and the
@@ -27,6 +28,7 @@ struct api_config {
 	unsigned stall_ms; /* a silent transfer; internal work only */
 	unsigned limit_ms; /* all attempts of one internal request */
 	bool create; /* start an instance when there is none */
+	struct stats *stats; /* what requests are counted in, or NULL */
 	/*
 	 * Called (on the caller's thread, no lock held) when an answer carries
 	 * another instance_id than the last; the first answer is no change.
@@ -46,6 +48,8 @@ const char *api_base_url(const struct api *);
 
 /* Monotonic milliseconds at the last whole answer; 0: none yet. */
 uint64_t api_last_contact(struct api *);
+/* So many milliseconds ago was that; UINT64_MAX: never yet. */
+uint64_t api_contact_age(struct api *);
 
 /* The newest connection, for --check. */
 struct api_contact {
@@ -129,6 +133,16 @@ int api_read_raw(struct api *, const char *path, uint64_t size, uint64_t offset,
 int api_stream_raw(struct api *, const char *path, uint64_t size,
     int (*sink)(void *arg, uint64_t offset, const void *data, size_t len),
     void *arg);
+
+/* The raw endpoint's address of a path; malloc'ed, NULL: no memory. */
+char *api_public_url(struct api *, const char *path);
+
+/*
+ * The MIME type that the raw endpoint gives a file of known size: one request,
+ * which transfers at most a byte.  -ENODATA: it gives none; others as for
+ * api_read_raw().
+ */
+int api_read_type(struct api *, const char *path, uint64_t size, char type[96]);
 
 /* Create the instance or retrieve it, and wait until it is ready. */
 int api_create(struct api *, char detail[256]);

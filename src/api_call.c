@@ -207,6 +207,39 @@ describe(struct api_job *job, const struct retry_case *c, int error)
 	snprintf(job->detail, sizeof job->detail, "%s%.220s", fate, cause);
 }
 
+/* A service that is unwell, not one that knows no such file. */
+static bool
+is_failure(const struct api_job *job, const struct retry_case *c)
+{
+	if (c->error != 0 || c->malformed)
+		return c->error != -ECANCELED;
+	if (job->count == STATS_FILE || job->count == STATS_RAW)
+		return !is_success(c->status) && c->status != 404 &&
+		    c->status != 416;
+	return !is_success(c->status);
+}
+
+/* An attempt, counted. */
+static struct retry_case
+counted_attempt(
+    struct api *api, struct api_job *job, unsigned n, int *parse_error)
+{
+	struct retry_case c;
+
+	stats_begin(api->stats, job->count);
+	c = attempt(api, job, parse_error);
+	stats_end(api->stats,
+	    &(struct stats_request){
+		.kind = job->count,
+		.again = n > 1,
+		.failed = is_failure(job, &c),
+		.us = job->res.us,
+		.out = job->res.out,
+		.in = job->res.in,
+	    });
+	return c;
+}
+
 int
 api_run(struct api *api, struct api_job *job)
 {
@@ -218,7 +251,7 @@ api_run(struct api *api, struct api_job *job)
 	for (unsigned n = 1;; n++) {
 		if ((error = gate_enter(api, job, deadline)) != 0)
 			break;
-		c = attempt(api, job, &parse_error);
+		c = counted_attempt(api, job, n, &parse_error);
 		if (c.error == 0 && is_success(c.status) && !c.malformed) {
 			if (parse_error != 0)
 				describe(job, &c, parse_error);
@@ -230,6 +263,8 @@ api_run(struct api *api, struct api_job *job)
 		    elapsed < UINT_MAX ? (unsigned)elapsed : UINT_MAX;
 		c.limit_ms = job->limit_ms;
 		if ((delay = retry_delay_ms(&c)) < 0) {
+			if (is_failure(job, &c))
+				stats_give_up(api->stats);
 			error = retry_errno(&c);
 			describe(job, &c, error);
 			return error;

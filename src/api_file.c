@@ -84,6 +84,7 @@ get_file(struct api *api, const char *path, enum api_form form,
 {
 	struct api_job job = {
 	    .kind = RETRY_SAFE,
+	    .count = STATS_FILE,
 	    .limit_ms = api->limit_ms,
 	    .parse = parse_file,
 	    .arg = file,

@@ -38,6 +38,7 @@ struct api {
 	bool create;
 	void (*replaced)(void *arg, const char *old, const char *now);
 	void *replaced_arg;
+	struct stats *stats;
 
 	pthread_mutex_t lock;
 	pthread_cond_t wake; /* CLOCK_MONOTONIC; shutdown, end of a creation */
@@ -67,6 +68,7 @@ struct api_job {
 	/* asked */
 	struct http_request req;
 	enum retry_kind kind;
+	enum stats_kind count; /* counted as this */
 	unsigned limit_ms;
 	/* The body for further attempts, once the first may have run; NULL:
 	 * the same. */

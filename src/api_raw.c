@@ -25,6 +25,7 @@ struct raw_read {
 	char *buf; /* range: where the bytes go */
 	int (*sink)(void *arg, uint64_t offset, const void *data, size_t len);
 	void *sink_arg;
+	char *type; /* for api_read_type(): 96 bytes for the MIME type */
 
 	uint64_t got;
 	bool no_range; /* a 200 came for a part of the file */
@@ -60,6 +61,8 @@ raw_piece(void *arg, long status, uint64_t total, const void *data, size_t len)
 	} else {
 		if (total != UINT64_MAX && total != raw->size)
 			return -EAGAIN;
+		if (!whole && raw->type != NULL)
+			return -ECANCELED; /* the headers say it all */
 		if (!whole) {
 			raw->no_range = true;
 			return -EOPNOTSUPP;
@@ -90,6 +93,7 @@ raw_get(struct api *api, const char *instance, const char *path,
 	bool whole = raw->buf == NULL;
 	struct api_job job = {
 	    .kind = RETRY_SAFE,
+	    .count = STATS_RAW,
 	    /* There are other ways to the bytes: no long trying. */
 	    .limit_ms =
 		api->limit_ms < RAW_LIMIT_MS ? api->limit_ms : RAW_LIMIT_MS,
@@ -120,6 +124,14 @@ raw_get(struct api *api, const char *instance, const char *path,
 	raw->res = &job.res;
 	error = api_run(api, &job);
 	status = job.res.status;
+	if (raw->type != NULL && (status == 200 || status == 206) &&
+	    (error == 0 || error == -ECANCELED)) {
+		memcpy(raw->type, job.res.content_type,
+		    sizeof job.res.content_type);
+		api_job_free(&job);
+		free(target);
+		return raw->type[0] != '\0' ? 0 : -ENODATA;
+	}
 	if (error == 0 && status == 206)
 		atomic_store(&api->raw_no_range, false);
 	if (error == 0 && status != 200 && status != 206)
@@ -169,6 +181,8 @@ raw_transfer(struct api *api, const char *path, struct raw_read *raw)
 		return -EOPNOTSUPP;
 	for (int n = 0; n < API_FORMS; n++) {
 		error = raw_get(api, instance, path, form, raw);
+		if (error == 0 && raw->size == 0)
+			return 0; /* that proves nothing */
 		if (error == 0) {
 			atomic_store(&api->raw, API_RAW_WORKS);
 			atomic_store(&api->raw_form, (int)form);
@@ -221,6 +235,44 @@ api_read_raw(struct api *api, const char *path, uint64_t size, uint64_t offset,
 		*got += (size_t)raw.got;
 	}
 	return 0;
+}
+
+char *
+api_public_url(struct api *api, const char *path)
+{
+	char instance[37], *url = NULL, *prefix = NULL;
+
+	api_get_instance(api, instance);
+	if (asprintf(&prefix, "%s/vm/%s", api->base_url, instance) < 0)
+		return NULL;
+	url = api_file_target(prefix, path, raw_first_form(api));
+	free(prefix);
+	return url;
+}
+
+static int
+sink_nothing(void *arg, uint64_t offset, const void *data, size_t len)
+{
+	(void)arg;
+	(void)offset;
+	(void)data;
+	(void)len;
+	return 0;
+}
+
+int
+api_read_type(struct api *api, const char *path, uint64_t size, char type[96])
+{
+	char byte;
+	struct raw_read raw = {
+	    .size = size,
+	    .len = 1,
+	    .buf = size > 0 ? &byte : NULL,
+	    .sink = sink_nothing,
+	    .type = type,
+	};
+
+	return path[0] == '/' ? raw_transfer(api, path, &raw) : -EINVAL;
 }
 
 int

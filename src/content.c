@@ -254,6 +254,17 @@ content_size(struct content *c)
 	return size;
 }
 
+uint64_t
+content_unsent(struct content *c)
+{
+	uint64_t bytes;
+
+	pthread_mutex_lock(&c->lock);
+	bytes = intervals_bytes(&c->dirty) + intervals_bytes(&c->sending);
+	pthread_mutex_unlock(&c->lock);
+	return bytes;
+}
+
 bool
 content_is_dirty(struct content *c)
 {

@@ -36,6 +36,7 @@ int content_truncate(struct content *, uint64_t size);
 void content_setattr(struct content *, const struct room_setattr *);
 
 uint64_t content_size(struct content *);
+uint64_t content_unsent(struct content *); /* bytes */
 bool content_is_dirty(struct content *);
 /* Is there something that no attempt to send has included yet? */
 bool content_is_untried(struct content *);

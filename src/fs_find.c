@@ -177,6 +177,14 @@ out:
 	return error;
 }
 
+/* Was it known, or did the VM have to be asked? */
+static int
+fs_found(struct fs *fs, int tries)
+{
+	stats_look(room_stats(fs->room), STATS_NAMES, tries == 0, 0);
+	return 0;
+}
+
 int
 fs_find_child(struct fs *fs, struct wait *w, fuse_ino_t parent,
     const char *name, struct node **out)
@@ -214,7 +222,7 @@ fs_find_child(struct fs *fs, struct wait *w, fuse_ino_t parent,
 			    fs_fresh(fs, dir->dir->listed, since) ||
 			    fs_fresh(fs, d->node->checked, since)))) {
 			fs_walk_note_use(fs, dir);
-			return 0;
+			return fs_found(fs, tries);
 		}
 		known = tree_known(t, dir->dir->listed) ||
 		    (d != NULL && tree_known(t, d->node->checked));
@@ -282,7 +290,7 @@ fs_find_node(struct fs *fs, struct wait *w, fuse_ino_t id, bool strict,
 		if (n->control || n->local || node_is_dead(t, n) ||
 		    (strict ? tree_fresh(t, n->checked, since)
 			    : fs_fresh(fs, n->checked, since)))
-			return 0;
+			return fs_found(fs, tries);
 		known = tree_known(t, n->checked);
 		if (silent && known)
 			return 0;
@@ -320,7 +328,7 @@ fs_find_listed(struct fs *fs, struct wait *w, fuse_ino_t id, struct node **out)
 		    tree_fresh(t, n->dir->listed, since) || (silent && known)) {
 			fs_walk_note_use(fs, n);
 			n->dir->read = n->dir->used;
-			return 0;
+			return fs_found(fs, tries);
 		}
 		error = fs_ask(fs, w, n, NULL, known);
 		silent =

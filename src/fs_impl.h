@@ -72,6 +72,11 @@ struct fs {
 		uint64_t contact; /* the last before it */
 		uint64_t asked; /* when somebody last waited a moment */
 	} silence; /* of the service; under the tree's lock */
+	struct {
+		uint64_t id, version; /* of a node, node_version() */
+		char type[96];
+	} types[16]; /* MIME types asked for; under the tree's lock */
+	unsigned next_type;
 };
 
 /* A caller's wait that the kernel's interrupt ends.  End it before replying. */
@@ -213,6 +218,7 @@ void fs_getattr(fuse_req_t, fuse_ino_t, struct fuse_file_info *);
 void fs_setattr(
     fuse_req_t, fuse_ino_t, struct stat *, int, struct fuse_file_info *);
 void fs_statfs(fuse_req_t, fuse_ino_t);
+void fs_getxattr(fuse_req_t, fuse_ino_t, const char *, size_t);
 void fs_opendir(fuse_req_t, fuse_ino_t, struct fuse_file_info *);
 void fs_readdir(fuse_req_t, fuse_ino_t, size_t, off_t, struct fuse_file_info *);
 void fs_readdirplus(

@@ -51,7 +51,8 @@ static const struct fuse_lowlevel_ops fs_ops = {
     .symlink = fs_symlink,
     .rename = fs_rename,
     .link = fs_link,
-    /* access, getxattr and the rest: ENOSYS, so the kernel asks but once. */
+    .getxattr = fs_getxattr,
+    /* access, listxattr and the rest: ENOSYS, so the kernel asks but once. */
 };
 
 void

@@ -77,6 +77,7 @@ struct http_response {
 	uint64_t us; /* the same, finer */
 	uint64_t out, in; /* bytes of the bodies, as they are on the wire */
 	struct http_contact contact;
+	char content_type[96]; /* without parameters; "" if absent */
 	char detail[256]; /* the cause when http_perform() fails: for the log */
 };
 

@@ -164,6 +164,7 @@ header_cb(char *data, size_t size, size_t count, void *arg)
 		/* Also after an interim answer (1xx): begin anew. */
 		t->res->range_first = UINT64_MAX;
 		t->res->range_total = UINT64_MAX;
+		t->res->content_type[0] = '\0';
 		t->encoded = false;
 		t->head_ended = false;
 		return len;
@@ -176,6 +177,9 @@ header_cb(char *data, size_t size, size_t count, void *arg)
 	value += strspn(value, " \t");
 	if (strcasecmp(line, "Content-Range") == 0)
 		parse_content_range(t->res, value);
+	else if (strcasecmp(line, "Content-Type") == 0)
+		snprintf(t->res->content_type, sizeof t->res->content_type,
+		    "%.*s", (int)strcspn(value, "; \t"), value);
 	else if (strcasecmp(line, "Content-Encoding") == 0 &&
 	    strcasecmp(value, "identity") != 0 &&
 	    (t->req->range || t->req->sink != NULL))

@@ -17,6 +17,7 @@
 #include "mountpoint.h"
 #include "options.h"
 #include "room.h"
+#include "stats_show.h"
 #include "supervisor.h"
 #include "version.h"
 
@@ -248,7 +249,9 @@ main(int argc, char **argv)
 	}
 	status = EXIT_FAILURE;
 	if (options.task == OPTIONS_STATS) {
-		complain("--stats is not there yet");
+		signal(SIGPIPE, SIG_DFL); /* --watch | head */
+		if ((status = stats_show(&options, detail)) != 0)
+			complain(detail);
 		goto out;
 	}
 	if (mountpoint_check(&options, detail) != 0 ||

@@ -238,6 +238,7 @@ room_close(struct room *r)
 		room_shutdown(r);
 	pool_close(r->pool);
 	api_close(r->api);
+	stats_close(r->stats);
 	while ((p = r->probes) != NULL) {
 		r->probes = p->next;
 		probe_free(&p->probe);
@@ -276,4 +277,16 @@ const char *
 room_url(struct room *r)
 {
 	return api_base_url(r->api);
+}
+
+struct stats *
+room_stats(struct room *r)
+{
+	return r->stats;
+}
+
+uint64_t
+room_contact_age(struct room *r)
+{
+	return api_contact_age(r->api);
 }

@@ -9,6 +9,7 @@
 #include "change.h"
 #include "interval.h"
 #include "listing.h"
+#include "stats.h"
 #include "wait.h"
 
 /*
@@ -139,6 +140,14 @@ int room_read_bulk(struct room *, const char *const *paths, size_t n,
 /* How much of the command a path takes. */
 size_t room_bulk_size(const char *path);
 
+/* The MIME type that the service gives a file; -ENODATA: none.  One request. */
+int room_read_type(
+    struct room *, const char *path, const struct attr *, char type[96]);
+
+/* The address at which anybody can read the file; malloc'ed, NULL: no memory.
+ */
+char *room_public_url(struct room *, const char *path);
+
 /* All that can be read, up to 16 MiB, of a file whose size lies. */
 int room_read_pseudo(
     struct room *, struct wait *, const char *path, void **data, size_t *len);
@@ -230,6 +239,7 @@ struct room_write {
 	const char *token;
 	bool repeat;
 	uint64_t changes; /* the caller's own */
+	struct stats_transfer *transfer; /* private: how far it is */
 };
 int room_write(struct room *, const struct room_write *, struct room_changed *);
 
@@ -251,6 +261,9 @@ int room_run(struct room *, struct wait *, const char *dir, const char *command,
     size_t len, struct room_run *);
 void room_run_free(struct room_run *);
 const char *room_url(struct room *);
+struct stats *room_stats(struct room *); /* what it counts in; never NULL */
+/* Milliseconds since the service last answered; UINT64_MAX: not yet. */
+uint64_t room_contact_age(struct room *);
 
 /* When the service last answered anything; only for comparing with later. */
 uint64_t room_contact(struct room *);

@@ -17,6 +17,7 @@ struct room {
 	struct api *api;
 	struct pool *pool;
 	struct room_config config; /* strings are owned copies */
+	struct stats *stats;
 	char *root; /* set by room_open() */
 	struct room_hooks hooks;
 	struct reply *first; /* the top of the tree, until there are hooks */

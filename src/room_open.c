@@ -284,8 +284,11 @@ room_begin(
 	r->config.cacert = NULL;
 	ac.arg = r;
 	snprintf(detail, 512, "cannot start");
-	if ((error = pool_open(&r->pool)) != 0 ||
-	    (error = api_open(&r->api, &ac)) != 0)
+	if ((error = stats_open(&r->stats)) == 0) {
+		ac.stats = r->stats;
+		error = pool_open(&r->pool);
+	}
+	if (error != 0 || (error = api_open(&r->api, &ac)) != 0)
 		room_close(r);
 	else
 		*out = r;

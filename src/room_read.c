@@ -124,6 +124,24 @@ room_read(struct room *r, struct wait *wait, const char *path,
 }
 
 int
+room_read_type(
+    struct room *r, const char *path, const struct attr *attr, char type[96])
+{
+	int error = api_read_type(r->api, path, attr->size, type);
+
+	/* Whatever it is that the endpoint can't: there is no answer. */
+	if (error == -EOPNOTSUPP || error == -EAGAIN)
+		return -ENODATA;
+	return room_errno(error);
+}
+
+char *
+room_public_url(struct room *r, const char *path)
+{
+	return api_public_url(r->api, path);
+}
+
+int
 room_read_pseudo(struct room *r, struct wait *wait, const char *path,
     void **data, size_t *len)
 {

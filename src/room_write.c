@@ -273,6 +273,9 @@ piece_run(struct job *job)
 	    room_send_changes(all->room, API_PIECE, false, &item, 1, &result);
 	if (error == 0)
 		error = result.error;
+	if (error == 0)
+		stats_transfer_add(
+		    all->room->stats, all->write->transfer, p->len);
 	pthread_mutex_lock(&all->lock);
 	if (error != 0 && all->error == 0)
 		all->error = error;
@@ -432,6 +435,7 @@ room_stage(struct room *r, const struct room_write *w, const char *token,
 			len = at + WRITE_ZEROS < w->size ? WRITE_ZEROS
 							 : w->size - at - 1;
 			SHA256Update(&hash, (u_int8_t *)zero, len);
+			stats_transfer_add(r->stats, w->transfer, len);
 			continue;
 		}
 		want = w->size - at < WRITE_TRY ? w->size - at : WRITE_TRY;
@@ -467,6 +471,7 @@ write_whole_large(struct room *r, const struct room_write *w, const char *token,
 	int error, tries;
 
 	for (tries = 0; tries < 3; tries++) {
+		stats_transfer_set(r->stats, w->transfer, 0);
 		if ((error = room_stage(r, w, token, sha256)) != 0)
 			break;
 		item = whole_item(w, SCRIPT_COMMIT, token);
@@ -530,7 +535,8 @@ write_ranges_large(struct room *r, const struct room_write *w,
 	    .ranges = &all,
 	    .nranges = 1,
 	    .read = stream_read,
-	    .arg = &stream};
+	    .arg = &stream,
+	    .transfer = w->transfer};
 	struct script_change items[5] = {0};
 	struct script_result result = {0};
 	char sha256[65];
@@ -586,14 +592,19 @@ write_in_parts(
 int
 room_write(struct room *r, const struct room_write *w, struct room_changed *out)
 {
+	struct room_write job = *w;
 	int error;
 
+	job.transfer = stats_transfer_begin(r->stats, true, w->path,
+	    w->how == ROOM_WHOLE ? w->size : write_bytes(w));
 	if (w->how == ROOM_RANGES && w->nranges > WRITE_RANGES)
-		return write_in_parts(r, w, out);
-	error = write_small(r, w, w->token, out);
+		error = write_in_parts(r, &job, out);
+	else
+		error = write_small(r, &job, w->token, out);
 	if (error == -E2BIG)
 		error = w->how == ROOM_WHOLE
-		    ? write_whole_large(r, w, w->token, out)
-		    : write_ranges_large(r, w, w->token, out);
+		    ? write_whole_large(r, &job, w->token, out)
+		    : write_ranges_large(r, &job, w->token, out);
+	stats_transfer_end(r->stats, job.transfer);
 	return error;
 }

@@ -494,3 +494,25 @@ store_put(struct store *s, const struct validator *v, const void *data)
 	pthread_mutex_unlock(&s->lock);
 	blob_put(b);
 }
+
+uint64_t
+store_holds(struct store *s, const struct validator *v)
+{
+	struct blob key = {.version = *v}, *b;
+	uint64_t bytes = 0;
+
+	pthread_mutex_lock(&s->lock);
+	if ((b = RB_FIND(blobs, &s->blobs, &key)) != NULL)
+		bytes = b->saved ? v->size : intervals_bytes(&b->present);
+	pthread_mutex_unlock(&s->lock);
+	return bytes;
+}
+
+void
+store_get_usage(struct store *s, uint64_t *used, uint64_t *limit)
+{
+	pthread_mutex_lock(&s->lock);
+	*used = s->used;
+	*limit = s->limit;
+	pthread_mutex_unlock(&s->lock);
+}

@@ -61,6 +61,10 @@ void span_free(struct span *);
 void store_rename(
     struct store *, const struct validator *old, const struct validator *now);
 
+/* How many bytes of a version are here. */
+uint64_t store_holds(struct store *, const struct validator *);
+/* How much is cached, and how much may be. */
+void store_get_usage(struct store *, uint64_t *used, uint64_t *limit);
 /* Is a version here as a whole? */
 bool store_has(struct store *, const struct validator *);
 /* Keep a whole version, of v->size bytes, if there is room. */

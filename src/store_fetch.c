@@ -24,6 +24,7 @@ struct fetch {
 	char *buf;
 	int error;
 	bool stored; /* the bytes are in the blob's file */
+	struct stats_transfer *transfer; /* of the whole file */
 };
 
 /* Keep fetched bytes in the blob's file; with the lock held. */
@@ -73,14 +74,18 @@ fetch_run(struct job *job)
 {
 	struct fetch *f = (struct fetch *)job;
 	struct store *s = f->blob->store;
+	struct stats *stats = room_stats(s->room);
 
 	f->error = room_read(s->room, NULL, f->path, &f->attr, f->offset,
 	    f->len, f->buf, &f->got);
 	pthread_mutex_lock(&s->lock);
 	if (f->error == 0)
 		fetch_store(f);
+	stats_transfer_set(
+	    stats, f->transfer, intervals_bytes(&f->blob->present));
 	TAILQ_REMOVE(&f->blob->fetches, f, link);
 	pthread_mutex_unlock(&s->lock);
+	stats_transfer_end(stats, f->transfer);
 }
 
 static void
@@ -121,8 +126,11 @@ fetch_start(struct blob *b, const char *path, const struct attr *attr,
 	}
 	b->refs++;
 	TAILQ_INSERT_TAIL(&b->fetches, f, link);
+	f->transfer = stats_transfer_begin(
+	    room_stats(b->store->room), false, path, b->version.size);
 	job_init(b->store->pool, &f->job);
 	if ((error = job_start(&f->job)) != 0) {
+		stats_transfer_end(room_stats(b->store->room), f->transfer);
 		TAILQ_REMOVE(&b->fetches, f, link);
 		b->refs--; /* the caller has one, too */
 		free(f->path);
@@ -236,7 +244,7 @@ blob_read(struct blob *b, struct wait *wait, const char *path,
 	struct interval gap, want;
 	struct fetch *f;
 	uint64_t contact;
-	bool others, again = false;
+	bool others, again = false, hit;
 	int error;
 
 	*span = (struct span){.fd = -1, .offset = offset};
@@ -247,6 +255,8 @@ blob_read(struct blob *b, struct wait *wait, const char *path,
 	if (b->saved)
 		disk_load(b);
 	blob_read_ahead(b, path, attr, offset, end);
+	hit = !intervals_first_gap(&b->present, offset, end, &gap);
+	stats_look(room_stats(s->room), STATS_BYTES, hit, end - offset);
 	while (intervals_first_gap(&b->present, offset, end, &gap)) {
 		f = blob_find_fetch(b, gap.start);
 		if ((others = f != NULL)) {
