@@ -219,6 +219,7 @@ void fs_setattr(
     fuse_req_t, fuse_ino_t, struct stat *, int, struct fuse_file_info *);
 void fs_statfs(fuse_req_t, fuse_ino_t);
 void fs_getxattr(fuse_req_t, fuse_ino_t, const char *, size_t);
+void fs_listxattr(fuse_req_t, fuse_ino_t, size_t);
 void fs_opendir(fuse_req_t, fuse_ino_t, struct fuse_file_info *);
 void fs_readdir(fuse_req_t, fuse_ino_t, size_t, off_t, struct fuse_file_info *);
 void fs_readdirplus(

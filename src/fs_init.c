@@ -52,7 +52,8 @@ static const struct fuse_lowlevel_ops fs_ops = {
     .rename = fs_rename,
     .link = fs_link,
     .getxattr = fs_getxattr,
-    /* access, listxattr and the rest: ENOSYS, so the kernel asks but once. */
+    .listxattr = fs_listxattr,
+    /* access, setxattr and the rest: ENOSYS, so the kernel asks but once. */
 };
 
 void
