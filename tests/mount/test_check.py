@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+from hostile import Hostile, certificate
 from mountlib import DRIVER, Mount, Room, run, wait_until
 
 PROFILE = "550e8400-e29b-41d4-a716-446655440000"
@@ -227,6 +228,19 @@ def test_a_vm_that_is_starting_is_waited_for(room):
     room.control(not_ready=4)
     with Mount(room) as m:
         wait_until(lambda: "home" in m.ls())
+
+
+def test_tls(room, tmp_path):
+    """S1, S2: a certificate that nobody vouches for, and one that is known."""
+    cert, context = certificate(tmp_path, ["DNS:localhost", "IP:127.0.0.1"])
+    with Hostile(room, tls=context) as proxy:
+        assert proxy.url.startswith("https:")
+        done = check(room.source, key=room.key, options="url=" + proxy.url)
+        assert_fails(done, "tls", "certificate", "-o cacert=FILE")
+        done = check(room.source, key=room.key,
+                     options=f"url={proxy.url},cacert={cert}")
+        assert done.status == 0, done
+        assert "trusted" in by_name(done, "ok")["tls"]
 
 
 @pytest.mark.parametrize("words,part", [
