@@ -214,7 +214,7 @@ def test_a_search_by_several_threads(hm):
              for i in range(4)]
     for call in calls:
         assert len(call.result(60)) == DIRS * FILES // 4
-    assert hm.count()["total"] <= DIRS * FILES // 3
+    assert hm.count()["total"] <= 40
     assert cost(hm, do, read_all, [p for row in rows for p in row]) == 0
 
 
@@ -289,22 +289,19 @@ def gnome(path, data):
     os.rename(new, path)
 
 
-# What the save costs, and reading the file afterwards: a rename changes a
-# file's ctime, by which its contents are known.
-SAVES = [(write, 1, 0), (vscode, 1, 0), (gnome, 2, 0), (jetbrains, 4, 0),
-         (emacs, 7, 0)]
+SAVES = [(write, 1), (vscode, 1), (gnome, 2), (jetbrains, 4), (emacs, 7)]
 
 
-@pytest.mark.parametrize("editor,limit,again", SAVES,
+@pytest.mark.parametrize("editor,limit", SAVES,
                          ids=[row[0].__name__ for row in SAVES])
-def test_a_save(editor, limit, again, habits_room):
-    """W9"""
+def test_a_save(editor, limit, habits_room):
+    """W9; what was saved is not fetched again, renamed or not."""
     name = f"saved/{editor.__name__}.txt"
     put(habits_room.workspace, name, text(3000))
     with Mount(habits_room, "cache_timeout=120", path="/workspace") as m:
         assert len(m.read(name)) == 3000
         assert cost(m, do, editor, m(name), text(4000, 7)) <= limit
-        assert cost(m, do, read_file, m(name)) <= again
+        assert cost(m, do, read_file, m(name)) == 0
     assert read_file(os.path.join(habits_room.workspace, name)) == \
         text(4000, 7)
 
