@@ -33,6 +33,9 @@ ROOMD = os.path.join(BUILD, "gentility-roomd")
 # Generous: only reached when something is broken, or under sanitizers.
 DEADLINE = float(os.environ.get("GENTILITYFS_TEST_DEADLINE") or 20)
 
+# Sanitizers need several times the memory.
+SANITIZED = "ASAN_OPTIONS" in os.environ
+
 MIB = 1 << 20
 
 COMPLAINT = re.compile(

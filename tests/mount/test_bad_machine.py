@@ -16,7 +16,7 @@ import tempfile
 import pytest
 
 from mountlib import (
-    DEADLINE, DRIVER, MIB, TOP, Call, Mount, do, pattern, put, raises,
+    DEADLINE, DRIVER, MIB, SANITIZED, TOP, Call, Mount, do, pattern, put, raises,
     read_file, run, settle, wait_until, write_file,
 )
 
@@ -295,6 +295,7 @@ def limited(room, m, limits):
     return m
 
 
+@pytest.mark.skipif(SANITIZED, reason="sanitizers need all there is")
 @pytest.mark.parametrize("limits", [
     ["--nofile=16"], ["--nofile=32"], ["--nofile=64"],
     ["--as=150000000"], ["--as=400000000"], ["--as=1200000000"],

@@ -15,7 +15,7 @@ from hostile import (
     Answer, Hostile, certificate, entry, forge, lying, payload,
 )
 from mountlib import (
-    DEADLINE, DRIVER, MIB, Call, Mount, Result, do, exec_script, pattern,
+    DEADLINE, DRIVER, MIB, SANITIZED, Call, Mount, Result, do, exec_script, pattern,
     put, raises, read_file, run, write_file, wait_until,
 )
 
@@ -153,7 +153,7 @@ def test_numbers_that_no_file_has(room, bad, case):
         assert isinstance(got, int) or "real" in got, got
         head = do(outcome, head_and_tail, m(W, "d", "odd"))
         assert isinstance(head, int) or not any(head), head
-        assert m.peak_memory() < 200 * MIB
+        assert SANITIZED or m.peak_memory() < 200 * MIB
         bad.rule = None
         wait_until(lambda: recovered(m, W, "d"), DEADLINE)
         wait_until(lambda: m.ls(W, "d") == ["real"], DEADLINE)
@@ -278,7 +278,7 @@ def test_answers_of_gigabytes(room, bad, kind):
                  timeout=60)
         assert isinstance(got, int), got
         assert time.monotonic() - began < 100
-        assert m.peak_memory() < 512 * MIB, m.peak_memory() // MIB
+        assert SANITIZED or m.peak_memory() < 512 * MIB
         bad.rule = None
         wait_until(lambda: recovered(m, W, "d"), DEADLINE)
         assert m.read(W, "d/big") == pattern(3 * MIB)
@@ -297,7 +297,7 @@ def test_many_huge_answers_at_once(room, bad):
                   for i in range(8)]
         for call in calls:
             assert isinstance(call.result(90), int)
-        assert m.peak_memory() < 1536 * MIB, m.peak_memory() // MIB
+        assert SANITIZED or m.peak_memory() < 1536 * MIB
         bad.rule = None
         wait_until(lambda: recovered(m, W, "d0"), DEADLINE)
 
@@ -327,7 +327,7 @@ def test_a_listing_that_unpacks_to_gigabytes(room, bad):
         m.ls(W)
         bad.rule = rule
         raises((errno.EIO, errno.EFBIG), os.listdir, m(W, "d"), timeout=60)
-        assert m.peak_memory() < 700 * MIB, m.peak_memory() // MIB
+        assert SANITIZED or m.peak_memory() < 700 * MIB
         bad.rule = None
         wait_until(lambda: recovered(m, W, "d"), DEADLINE)
 
