@@ -239,6 +239,11 @@ take_change(const cJSON *item, struct change *c)
 		free(c->path);
 		return false;
 	}
+	/* Ours, of a save beside it: no name in the mount. */
+	if (strstr(c->path, "/.gentilityfs-") != NULL) {
+		free(c->path);
+		return false;
+	}
 	/* Up to 2^53 a double is exact. */
 	if (cJSON_IsNumber(size) && size->valuedouble >= 0 &&
 	    size->valuedouble <= 9007199254740992.0)
