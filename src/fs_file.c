@@ -113,7 +113,8 @@ fs_read_file(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
 			error = room_stat(fs->room, w, path);
 		} else {
 			free(path);
-			return error == -EAGAIN ? -ESTALE : error;
+			return error == -EAGAIN || error == -ENOENT ? -ESTALE
+								    : error;
 		}
 		free(path);
 		if (error != 0)

@@ -16,6 +16,7 @@ struct open_file {
 	size_t len;
 	pthread_mutex_t lock; /* guards data and len */
 	bool writes; /* or made the file: closing it sends */
+	bool reads; /* counts as a reader of the node */
 	bool append;
 	struct attr attr; /* of the version that was last read; under lock */
 	struct blob *blob; /* of that version, kept while it is open */

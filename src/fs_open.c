@@ -107,6 +107,22 @@ open_regular(struct fs *fs, struct node *n, struct open_file *h,
 	return 0;
 }
 
+/* A handle of a node comes, and goes; with the tree locked. */
+static void
+handle_attach(struct open_file *h, struct node *n)
+{
+	node_hold(n);
+	n->writers += h->writes;
+}
+
+static void
+handle_detach(struct fs *fs, struct open_file *h, struct node *n)
+{
+	n->writers -= h->writes;
+	n->readers -= h->reads;
+	node_release(fs->tree, n);
+}
+
 /* The reply to open or create did not arrive, or is an error: let go. */
 static void
 open_undo(struct fs *fs, fuse_ino_t ino, struct open_file *h)
@@ -116,7 +132,7 @@ open_undo(struct fs *fs, fuse_ino_t ino, struct open_file *h)
 	tree_lock(fs->tree);
 	if ((n = tree_get(fs->tree, ino)) != NULL) {
 		n->pages = 0; /* nobody read any */
-		node_release(fs->tree, n);
+		handle_detach(fs, h, n);
 	}
 	tree_unlock(fs->tree);
 	handle_free(fs, h);
@@ -165,6 +181,19 @@ open_fetch(struct fs *fs, struct wait *w, pid_t pid, fuse_ino_t ino,
 	return -EAGAIN;
 }
 
+/* From now on it is this version that the handle reads. */
+static void
+open_reads(struct fs *fs, fuse_ino_t ino, struct open_file *h)
+{
+	struct node *n;
+
+	tree_lock(fs->tree);
+	n = tree_get(fs->tree, ino);
+	n->readers++;
+	h->reads = true;
+	tree_unlock(fs->tree);
+}
+
 void
 fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
@@ -193,7 +222,7 @@ fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		fuse_reply_err(req, -error);
 		return;
 	}
-	node_hold(n);
+	handle_attach(h, n);
 	if (n->control) {
 		error = open_control(fs, req, n, h, fi);
 	} else {
@@ -205,7 +234,9 @@ fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	}
 	if (fetch)
 		error = open_fetch(fs, &w, fuse_req_ctx(req)->pid, ino, h);
-	if (error == -EAGAIN) {
+	if (error == 0 && h->session == NULL && !h->pseudo && !h->writes) {
+		open_reads(fs, ino, h);
+	} else if (error == -EAGAIN) {
 		/* It changes faster than we can look: no version of it can be
 		 * named, but one command reads one version. */
 		h->pseudo = true;
@@ -336,7 +367,7 @@ fs_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	}
 	fs_wait_end(req, &w);
 	h->writes = true;
-	node_hold(n);
+	handle_attach(h, n);
 	fs_fill_entry(fs, dir, n, &e);
 	node_remember(n);
 	tree_unlock(fs->tree);
@@ -374,7 +405,7 @@ fs_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 			content_close(n->content);
 			n->content = NULL;
 		}
-		node_release(fs->tree, n);
+		handle_detach(fs, h, n);
 	}
 	tree_unlock(fs->tree);
 	handle_free(fs, h);

@@ -240,6 +240,9 @@ main(int argc, char **argv)
 	/* Hundreds of threads, most of them asleep: a heap for each would be
 	 * mostly holes. */
 	mallopt(M_ARENA_MAX, 2);
+	/* Blocks on their way to the cache: used again, not mapped again. */
+	mallopt(M_MMAP_THRESHOLD, 4 << 20);
+	mallopt(M_TRIM_THRESHOLD, 16 << 20);
 	if (options.task == OPTIONS_CHECK) {
 		struct room_config config = room_config(&options);
 

@@ -72,7 +72,9 @@ struct node {
 	uint64_t told; /* S_IFREG: node_version() that the kernel has seen */
 	uint64_t told_at; /* S_IFREG: when it was told that */
 	uint64_t pages; /* S_IFREG: node_version() of the kernel's pages */
-	unsigned opens; /* handles and others that need the node */
+	uint16_t readers; /* S_IFREG: handles that only read */
+	uint16_t writers; /* S_IFREG: handles that may write */
+	unsigned opens : 24; /* handles and others that need the node */
 	bool linked : 1; /* in the index of hard links */
 	bool control : 1; /* .exec: lives outside the tree, names is empty */
 	bool json : 1; /* control: .exec.json */

@@ -186,13 +186,15 @@ blob_read_ahead(struct blob *b, const char *path, const struct attr *attr,
 
 	if (size <= STORE_SMALL)
 		return;
-	if (offset > b->next + STORE_BLOCK || offset + STORE_PIECE < b->next)
+	/* The kernel's own read-ahead comes in any order. */
+	if (offset > b->next + STORE_PIECE || offset + STORE_PIECE < b->next)
 		b->window = 0; /* a seek */
 	else if (end > b->next)
 		b->window = b->window == 0	   ? 2 * STORE_BLOCK
 		    : b->window * 2 > STORE_WINDOW ? STORE_WINDOW
 						   : b->window * 2;
-	b->next = end;
+	if (end > b->next || b->window == 0)
+		b->next = end;
 	if (b->window == 0)
 		return;
 	stop = end + b->window < size ? end + b->window : size;

@@ -77,8 +77,12 @@ node_matches(struct tree *t, struct node *n, const struct entry *e)
 	shared = tree_find_linked(t, &e->attr);
 	if (shared != NULL)
 		return shared == n;
-	/* One of several names, now another file: leave the others alone. */
-	return !n->linked || n->attr.ino == e->attr.ino;
+	if (!S_ISREG(e->attr.mode) ||
+	    (n->attr.ino == e->attr.ino && n->attr.dev == e->attr.dev))
+		return true;
+	/* Another file: who reads the old one goes on with that, as on every
+	 * file system.  But what is written is meant for this name. */
+	return !n->linked && (n->readers == 0 || n->writers > 0);
 }
 
 struct node *

@@ -9,9 +9,11 @@
 # symlinks, and all those of s, have after NAME a double slash and stat's %N:
 # for a symlink 'NAME' -> 'TARGET' with either kind of quotes or none, and
 # nothing escaped; nothing at all when the link could not be read.
-# shellcheck disable=SC2034 # used by list.sh and read.sh
+# shellcheck disable=SC2034,SC2016 # used by list.sh and read.sh; a script
 K=B
 f='%f %h %u %g %s %b %d %i %x %y %z'
+# What vanishes meanwhile must not make find leave out the rest.
+each='stat -c "$0" "$@"; :'
 c() {
 	find . -xdev -mindepth 1 -maxdepth "$1" -print0 | tr -dc '\000' |
 	    head -c $((B + 1)) | wc -c
@@ -20,13 +22,13 @@ c() {
 # into; no process for each directory.
 l() {
 	u=$(id -u)
-	set -- "$1" -type l -exec stat -c "//$f %n//%N" {} + \
-	    -o -exec stat -c "//$f %n" {} +
+	set -- "$1" -type l -exec sh -c "$each" "//$f %n//%N" {} + \
+	    -o -exec sh -c "$each" "//$f %n" {} +
 	D=$1
 	shift
 	[ "$u" = 0 ] || [ "$D" = 1 ] || set -- -type d \
 	    ! \( -user "$u" -perm -500 -o ! -user "$u" -perm -55 \) \
-	    -exec stat -c "//u$f %n" {} + -prune -o "$@"
+	    -exec sh -c "$each" "//u$f %n" {} + -prune -o "$@"
 	stat -c "//$f %n" . && find . -xdev -mindepth 1 -maxdepth "$D" "$@"
 }
 t() {
@@ -34,9 +36,9 @@ t() {
 	set -- "$@" -xdev -maxdepth 1
 	[ "$u" = 0 ] || set -- "$@" -type d \
 	    ! \( -user "$u" -perm -500 -o ! -user "$u" -perm -55 \) \
-	    -exec stat -c "//u$f %n" {} + -prune -o
-	find "$@" -type l -exec stat -c "//$f %n//%N" {} + \
-	    -o -exec stat -c "//$f %n" {} +
+	    -exec sh -c "$each" "//u$f %n" {} + -prune -o
+	find "$@" -type l -exec sh -c "$each" "//$f %n//%N" {} + \
+	    -o -exec sh -c "$each" "//$f %n" {} +
 }
 s() { stat -c "//$f %n//%N" "$@"; }
 v() { stat -c "$f" "$1"; }
