@@ -425,8 +425,8 @@ class Upload(Into):
 class Exec(Into):
     title = "a command makes a file, which is read"
     limits = ("local", "curl")
-    only = ("gentilityfs", "sshfs", "sshfs-tuned", "rclone-sftp", "local",
-            "curl")
+    # rclone looks again after five minutes.
+    only = ("gentilityfs", "sshfs", "sshfs-tuned", "local", "curl")
 
     def run(self, p):
         name = self.folder(p) + "/made"
