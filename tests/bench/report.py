@@ -75,6 +75,12 @@ def processor():
 def write(o, results, about):
     o.shown = list(o.peers) + sorted(
         {r["peer"] for r in results} - set(o.peers))
+    results = sorted(
+        (r for r in results if (r["rtt"], r["bandwidth"]) in o.links
+         and r["workload"] in o.only),
+        key=lambda r: (o.links.index((r["rtt"], r["bandwidth"])),
+                       o.only.index(r["workload"]),
+                       o.shown.index(r["peer"])))
     with open(os.path.join(o.out, "results.json"), "w") as f:
         json.dump({"about": about, "results": results}, f, indent=1)
     with open(os.path.join(o.out, "results.md"), "w") as f:
@@ -176,7 +182,7 @@ def rows(o, results, link):
 
 
 def markdown(o, results, about):
-    lines = ["# One run of the benchmark", "",
+    lines = ["# Results of the benchmark", "",
              f"{about['date']}, {about['machine']}; "
              + "; ".join(dict.fromkeys(about["versions"].values()))
              + f".  It took {about['minutes']:.0f} minutes: the median of "
