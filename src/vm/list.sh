@@ -45,7 +45,9 @@ L() {
 		printf '#%s OK %s %s\0' "$1" "$K" "$d"
 		if l "$d"; then
 			e=0
-		elif find . -maxdepth 1 -name ''; then
+		elif find . -maxdepth 1 -name '' || find . -maxdepth 1 -name ''
+		then
+			# (Twice: processes end while /proc is read.)
 			e=1
 		else
 			e=EIO
