@@ -42,7 +42,8 @@ struct fs {
 		uint64_t top, at; /* where it began, and when it went on */
 		uint64_t last; /* the directory asked for last */
 		uint64_t asked; /* the last from which all was to come */
-		unsigned steps, limit; /* so many entries come along next */
+		unsigned steps, limit; /* so many entries come along next, */
+		unsigned most; /* and no more as long as that is slow */
 		size_t sent, used; /* directories that came along, and of
 				    * them those that somebody looked into */
 		size_t listings, entries; /* that came */
@@ -99,13 +100,15 @@ void fs_fill_entry(
 /*
  * A directory is asked for (by_name: for the sake of one name in it): so many
  * entries from below it may come along, and what *also says.  Tree locked, as
- * for all of these but note_sent and free.
+ * for all of these but note_delay, note_sent and free.
  */
 unsigned fs_walk_plan(
     struct fs *, struct node *dir, bool by_name, struct room_also *also);
 void fs_walk_free(struct room_also *);
 bool fs_walk_goes_on(struct fs *);
-/* A listing came for a directory; somebody looks into one. */
+/* An answer took so long (ms); a listing came for a directory; somebody looks
+ * into one. */
+void fs_walk_note_delay(struct fs *, uint64_t ms);
 void fs_walk_note_sent(struct fs *, const char *path, size_t entries);
 void fs_walk_note_use(struct fs *, struct node *dir);
 /*

@@ -17,8 +17,9 @@
 #define FS_THREADS	512
 #define FS_IDLE_THREADS 16
 /* A directory that nobody looked at for so long is not checked with others. */
-#define FS_IN_USE_MS  (10 * 60 * 1000)
-#define FS_CHECK_DIRS 1024
+#define FS_IN_USE_MS	(10 * 60 * 1000)
+#define FS_CHECK_DIRS	1024
+#define FS_CHECK_ROUNDS 64
 /* And so many of what is stale and in use come along with what is asked. */
 #define FS_MORE_DIRS 100
 
@@ -116,6 +117,7 @@ static void
 hook_answered(void *arg, uint64_t ms)
 {
 	tree_note_delay(((struct fs *)arg)->tree, ms);
+	fs_walk_note_delay(arg, ms);
 }
 
 static bool
@@ -180,6 +182,7 @@ hook_rebase(void *arg, struct node *n, const struct attr *now)
 static void
 fs_check(struct fs *fs, uint64_t trusted)
 {
+	int error, rounds = 0;
 	char **paths;
 	size_t n, i;
 
@@ -188,11 +191,15 @@ fs_check(struct fs *fs, uint64_t trusted)
 	tree_lock(fs->tree);
 	tree_distrust(fs->tree);
 	tree_unlock(fs->tree);
-	n = tree_stale_dirs(fs->tree, 1, trusted, paths, FS_CHECK_DIRS);
-	if (n > 0)
-		room_revalidate(fs->room, NULL, paths, n);
-	for (i = 0; i < n; i++)
-		free(paths[i]);
+	do {
+		n = tree_stale_dirs(fs->tree, 1, trusted, paths, FS_CHECK_DIRS);
+		error = n == 0 ? 0 : room_revalidate(fs->room, NULL, paths, n);
+		for (i = 0; i < n; i++)
+			free(paths[i]);
+		/* Those that are checked are not stale any more; a few may
+		 * be, when they can't be read. */
+	} while (
+	    error == 0 && n == FS_CHECK_DIRS && ++rounds < FS_CHECK_ROUNDS);
 	free(paths);
 	notify_drain(fs->notify);
 }

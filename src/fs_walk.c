@@ -18,6 +18,8 @@
 #define WALK_DIRS 500
 /* and so many names are looked at to find them. */
 #define WALK_LOOK 100000
+/* An answer that takes longer (ms) brings too much at once. */
+#define WALK_SLOW 1500
 /* A walk ends with a pause (ms). */
 #define WALK_PAUSE 3000
 /* So soon (ms) after a directory was read, those in it are read by a program,
@@ -37,6 +39,12 @@ walk_begin(struct fs *fs, struct node *dir)
 		w->limit /= 4;
 	else
 		w->limit = WALK_FIRST;
+	if (w->most == 0 || w->most > WALK_LIMIT / 2)
+		w->most = WALK_LIMIT;
+	else
+		w->most *= 2;
+	if (w->limit > w->most)
+		w->limit = w->most;
 	w->sent = w->used = w->listings = w->entries = 0;
 	w->asked = 0;
 	w->top = up != NULL ? up->id : dir->id;
@@ -186,8 +194,21 @@ fs_walk_plan(
 		also->bound = bound;
 	}
 	w->asked = up->id;
-	w->limit = bound * 4 < WALK_LIMIT ? bound * 4 : WALK_LIMIT;
+	w->limit = bound * 4 < w->most ? bound * 4 : w->most;
 	return bound;
+}
+
+void
+fs_walk_note_delay(struct fs *fs, uint64_t ms)
+{
+	struct walk *w = &fs->walk;
+
+	tree_lock(fs->tree);
+	if (ms > WALK_SLOW && w->limit > WALK_FIRST) {
+		w->most = w->limit / 2 > WALK_FIRST ? w->limit / 2 : WALK_FIRST;
+		w->limit = w->most;
+	}
+	tree_unlock(fs->tree);
 }
 
 void
