@@ -58,10 +58,11 @@ int room_send_changes(struct room *, enum api_kind, bool repeat,
     struct script_change *, size_t n, struct script_result *results);
 /*
  * Put bytes into the hidden file .gentilityfs-TOKEN in path's directory, in
- * pieces, several in flight.  w: size, ranges and read() count.
+ * pieces, several in flight.  w: size, ranges and read() count.  verify: check
+ * each piece there, since nothing will check the whole by its sum.
  */
 int room_stage(struct room *, const struct room_write *w, const char *token,
-    char sha256[65]);
+    bool verify, char sha256[65]);
 /* Do they fit into one command? */
 bool room_changes_fit(struct room *, struct script_change *, size_t n);
 void room_take_result(

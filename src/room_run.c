@@ -84,7 +84,7 @@ run_stage(struct room *r, const char *command, size_t len, char **out,
 	memcpy(text + head, command, len);
 	source.text = text;
 	w.size = all.end = head + len;
-	error = room_stage(r, &w, token, sha256);
+	error = room_stage(r, &w, token, true, sha256);
 	free(text);
 	if (error != 0)
 		return error;

@@ -241,6 +241,7 @@ struct pieces {
 	struct room *room;
 	const struct room_write *write;
 	const char *token;
+	bool verify; /* each piece */
 	pthread_mutex_t lock; /* guards all below */
 	pthread_cond_t done;
 	unsigned under_way;
@@ -265,7 +266,8 @@ piece_run(struct job *job)
 	    .token = all->token,
 	    .offset = p->offset,
 	    .data = p->data,
-	    .data_len = p->len};
+	    .data_len = p->len,
+	    .verify = all->verify};
 	struct script_result result = {0};
 	int error;
 
@@ -408,9 +410,9 @@ whole_zeros(const struct room_write *w, uint64_t at)
 
 int
 room_stage(struct room *r, const struct room_write *w, const char *token,
-    char sha256[65])
+    bool verify, char sha256[65])
 {
-	struct pieces all = {.room = r, .write = w, .token = token};
+	struct pieces all = {r, w, token, verify, .error = 0};
 	struct script_change item = {.op = SCRIPT_PIECE,
 	    .path = w->path,
 	    .token = token,
@@ -472,7 +474,7 @@ write_whole_large(struct room *r, const struct room_write *w, const char *token,
 
 	for (tries = 0; tries < 3; tries++) {
 		stats_transfer_set(r->stats, w->transfer, 0);
-		if ((error = room_stage(r, w, token, sha256)) != 0)
+		if ((error = room_stage(r, w, token, false, sha256)) != 0)
 			break;
 		item = whole_item(w, SCRIPT_COMMIT, token);
 		item.sha256 = sha256;
@@ -544,7 +546,7 @@ write_ranges_large(struct room *r, const struct room_write *w,
 
 	if (w->nranges > WRITE_RANGES)
 		return -EFBIG;
-	error = room_stage(r, &staged, token, sha256);
+	error = room_stage(r, &staged, token, false, sha256);
 	if (error == 0) {
 		items[0] = (struct script_change){.op = SCRIPT_SPREAD,
 		    .path = w->path,

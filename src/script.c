@@ -239,6 +239,21 @@ command_add_items(struct command *c, const struct script_item *items, size_t n)
 	command_add(c, "\n");
 }
 
+/*
+ * Is the answer too short for gzip to be worth a process?  Of a listing nobody
+ * knows.
+ */
+static bool
+is_small(const struct script_item *items, size_t n)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		if (items[i].op != SCRIPT_STAT && items[i].op != SCRIPT_STATFS)
+			return false;
+	return n <= 8;
+}
+
 static char *
 compose(enum script_tools tools, bool probe, const char *nonce,
     const struct script_item *items, size_t n, size_t *len)
@@ -252,7 +267,8 @@ compose(enum script_tools tools, bool probe, const char *nonce,
 		command_add(&c, vm_probe);
 	command_add(&c, probe ? "I() {\nQ\n" : "I() {\n:\n");
 	command_add_items(&c, items, n);
-	command_addf(&c, "}\nP %s\n", nonce);
+	command_addf(
+	    &c, "}\nP %s%s\n", nonce, !probe && is_small(items, n) ? " s" : "");
 	return command_end(&c, len);
 }
 
@@ -285,7 +301,7 @@ script_compose_read(enum script_tools tools, const char *nonce,
 		command_add(&c, " 0 all");
 	else
 		command_addf(&c, " %" PRIu64 " %" PRIu64, offset, len);
-	command_addf(&c, "\n}\nP %s\n", nonce);
+	command_addf(&c, "\n}\nP %s%s\n", nonce, len <= 4096 ? " s" : "");
 	return command_end(&c, out_len);
 }
 
@@ -299,7 +315,7 @@ script_compose_stage(const char *command, const char *nonce, size_t *len)
 	/* A subshell: the command may change whatever it likes. */
 	command_add(&c, "C() (\n");
 	command_add(&c, command);
-	command_addf(&c, "\n)\nI() {\nH %s\n}\nP %s\n", nonce, nonce);
+	command_addf(&c, "\n)\nI() {\nH %s\n}\nP %s s\n", nonce, nonce);
 	return command_end(&c, len);
 }
 

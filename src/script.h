@@ -73,10 +73,11 @@ int script_parse_read(const char *payload, size_t len, const char **data,
 
 /*
  * Take the payload out of a command's output: find the frame, check its
- * length, decode base64, decompress.  0 and the payload (malloc'ed; a NUL
- * follows it), -EAGAIN: the output was cut (*len says how much of the frame
- * was there), -EPROTO: no frame or a broken one, -EFBIG: more than max bytes
- * decompressed, -ENOTSUP: the VM has no tool that makes base64, -ENOMEM.
+ * length, and unless it is plain text decode base64 and decompress.  0 and the
+ * payload (malloc'ed; a NUL follows it), -EAGAIN: the output was cut (*len says
+ * how much of the frame was there), -EPROTO: no frame or a broken one, -EFBIG:
+ * more than max bytes decompressed, -ENOTSUP: the VM has no tool that makes
+ * base64, -ENOMEM.
  */
 int script_unwrap(const char *output, size_t output_len, const char *nonce,
     size_t max, char **payload, size_t *len);
@@ -126,8 +127,8 @@ enum script_change_op {
 			* RANGES, with what is staged.  -EAGAIN as COMMIT */
 	SCRIPT_APPEND, /* path size (when last seen) token data; the answer's
 			* number says where it went */
-	SCRIPT_PIECE, /* path token offset data: stage a part of a file, in
-		       * any order, parallel */
+	SCRIPT_PIECE, /* path token offset data verify: stage a part of a
+		       * file, in any order, parallel.  Nothing is found */
 	SCRIPT_COMMIT, /* path how mode token size sha256, and maybe atime
 			* mtime uid gid: as WRITE, with what is staged.
 			* -EAGAIN: what is staged is not that */
@@ -174,6 +175,8 @@ struct script_change {
 	const void *data;
 	size_t data_len;
 	const char *sha256; /* 64 hex digits; NULL: of data */
+	int verify; /* PIECE: check its sum in the VM, since no COMMIT or
+		     * SPREAD will check that of the whole */
 	uint64_t size, offset, to_offset;
 	const struct attr *expect;
 	const struct script_range *ranges;

@@ -84,16 +84,44 @@ out:
 	return error;
 }
 
+/*
+ * What stands between the marks, without the white space that means nothing:
+ * around it and carriage returns, which a terminal on the way may have added,
+ * and in base64 all.  *newlines: how many of base64's lines were joined.
+ */
+static size_t
+frame_strip(const char *p, const char *end, char *out, size_t *newlines)
+{
+	const char *start;
+	size_t n = 0;
+	bool plain;
+
+	while (p < end && isspace((unsigned char)*p))
+		p++;
+	while (end > p && isspace((unsigned char)end[-1]))
+		end--;
+	plain = p < end && *p == '=';
+	*newlines = 0;
+	for (start = p; p < end; p++)
+		if (plain ? *p != '\r' : !isspace((unsigned char)*p))
+			out[n++] = *p;
+		else if (*p == '\n' && p > start)
+			++*newlines;
+	out[n] = '\0';
+	return n;
+}
+
 int
 script_unwrap(const char *output, size_t output_len, const char *nonce,
     size_t max, char **payload, size_t *len)
 {
 	const char *end = output + output_len, *begin, *stop, *p;
-	size_t mark, n_number, n = 0;
+	size_t mark, n_number, n, newlines;
 	unsigned long long expected;
 	char *text = NULL, *after;
 	char number[32];
 	ssize_t size;
+	bool plain;
 	int error = -EPROTO;
 
 	*payload = NULL;
@@ -109,11 +137,8 @@ script_unwrap(const char *output, size_t output_len, const char *nonce,
 	stop = mark_find(begin, end, "end", nonce, &mark);
 	if ((text = malloc((stop == NULL ? end : stop) - begin + 1)) == NULL)
 		return -ENOMEM;
-	/* A terminal on the way may have added carriage returns. */
-	for (p = begin; p < (stop == NULL ? end : stop); p++)
-		if (!isspace((unsigned char)*p))
-			text[n++] = *p;
-	text[n] = '\0';
+	n = frame_strip(begin, stop == NULL ? end : stop, text, &newlines);
+	plain = text[0] == '=';
 	*len = n;
 	if (stop == NULL) {
 		error = -EAGAIN;
@@ -137,13 +162,19 @@ script_unwrap(const char *output, size_t output_len, const char *nonce,
 		error = -ENOTSUP;
 		goto out;
 	}
-	if (n != expected) {
-		error = n < expected ? -EAGAIN : -EPROTO;
+	/* Of base64 the length is that of what was printed, lines or not. */
+	if (plain)
+		n--;
+	if (n != expected && (plain || n + newlines != expected)) {
+		error = n + newlines < expected ? -EAGAIN : -EPROTO;
 		goto out;
 	}
-	if ((size = base64_decode(text, n)) < 0)
+	if (plain) {
+		size = n;
+		memmove(text, text + 1, n);
+	} else if ((size = base64_decode(text, n)) < 0)
 		goto out;
-	if (size >= 2 && (unsigned char)text[0] == 0x1f &&
+	if (!plain && size >= 2 && (unsigned char)text[0] == 0x1f &&
 	    (unsigned char)text[1] == 0x8b) {
 		error = gunzip((unsigned char *)text, size, max, payload, len);
 		goto out;
@@ -152,7 +183,7 @@ script_unwrap(const char *output, size_t output_len, const char *nonce,
 		error = -EFBIG;
 		goto out;
 	}
-	/* base64 is longer than what it stands for, so there is room. */
+	/* Both forms are longer than what they stand for. */
 	text[size] = '\0';
 	*payload = text;
 	*len = size;

@@ -139,6 +139,12 @@ script_may_compress(const char *data, size_t len)
 	    size < sizeof(sample) - sizeof(sample) / 32;
 }
 
+/*
+ * What goes uncompressed: with the programs it still fits into the first
+ * packets of a connection.
+ */
+enum { SMALL = 4096 };
+
 /* gzip if it gets smaller: malloc'ed, or NULL. */
 static unsigned char *
 compress_data(const void *data, size_t len, size_t *out_len)
@@ -147,8 +153,8 @@ compress_data(const void *data, size_t len, size_t *out_len)
 	    .next_in = (unsigned char *)(uintptr_t)data, .avail_in = len};
 	unsigned char *out = NULL;
 
-	/* gzip's header and trailer are longer than what it saves here. */
-	if (len < 64 || len > UINT_MAX || !script_may_compress(data, len) ||
+	/* One more process there costs more than these bytes. */
+	if (len <= SMALL || len > UINT_MAX || !script_may_compress(data, len) ||
 	    (out = malloc(len)) == NULL)
 		return NULL;
 	if (deflateInit2(&z, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) !=
@@ -172,9 +178,9 @@ fail:
 static void
 add_sum(struct command *c, const struct script_change *ch)
 {
-	char sum[65];
+	char sum[65] = "-";
 
-	if (ch->sha256 == NULL)
+	if (ch->sha256 == NULL && (ch->op != SCRIPT_PIECE || ch->verify))
 		script_sha256(ch->data, ch->data_len, sum);
 	command_addf(c, " %" PRIu64 " %s",
 	    ch->op == SCRIPT_COMMIT ? ch->size : ch->data_len,
@@ -406,6 +412,7 @@ script_compose_changes(enum script_tools tools, const char *nonce,
 	unsigned needs = 0;
 	size_t i;
 	int again = 0;
+	bool forget = false;
 
 	command_start(&c, nonce);
 	for (i = 0; i < n; i++)
@@ -431,8 +438,10 @@ script_compose_changes(enum script_tools tools, const char *nonce,
 	for (i = 0; i < n && c.text != NULL; i++) {
 		const struct script_change *ch = &changes[i];
 
-		if (ch->forget != NULL)
+		if (ch->forget != NULL) {
 			command_addf(&c, "Fg %s\n", ch->forget);
+			forget = true;
+		}
 		if (!ch->again != !again)
 			command_addf(&c, "A=%d\n", again = ch->again != 0);
 		command_addf(&c, "X %zu %s ", i, ops[ch->op].function);
@@ -444,7 +453,7 @@ script_compose_changes(enum script_tools tools, const char *nonce,
 		add_arguments(&c, tools, ch);
 		command_add(&c, "\n");
 	}
-	command_addf(&c, "}\nP %s\n", nonce);
+	command_addf(&c, "%s}\np %s\n", forget ? "Ff\n" : "", nonce);
 	return command_end(&c, len);
 }
 
@@ -468,76 +477,57 @@ script_data_max(enum script_tools tools, const struct script_change *ch)
 	return len > SCRIPT_MAX ? 0 : (SCRIPT_MAX - len) / 4 * 3;
 }
 
-/* The directory that holds path: malloc'ed. */
-static char *
-parent_of(const char *path)
+/* Text up to the next ';'; both are taken.  False when there is none. */
+static bool
+get_part(struct cursor *c, struct cursor *out)
 {
-	const char *slash = strrchr(path, '/');
+	const char *end = memchr(c->p, ';', c->end - c->p);
 
-	return slash == NULL || slash == path ? strdup("/")
-					      : strndup(path, slash - path);
+	if (end == NULL)
+		return false;
+	*out = (struct cursor){c->p, end};
+	c->p = end + 1;
+	return true;
 }
 
-/*
- * One record, which is of one of these four paths (NULL: there is none) and
- * stands for all that are the same.
- */
+/* The records, a line each, of the paths whose digit in `exist` is 1. */
 static int
-parse_state(struct cursor *c, char form, char *const paths[4],
+parse_states(struct cursor *c, char form, const char *exist, size_t n,
     struct script_result *out)
 {
-	const char *name = record_peek_name(c, form), *best = NULL;
-	struct record r;
-	size_t len;
-	int i;
+	bool shut, first = true;
+	size_t i;
 
-	if (name == NULL)
-		return -EPROTO;
-	for (i = 0; i < 4; i++) {
-		if (paths[i] == NULL)
+	for (i = 0; i < n; i++) {
+		if (exist[i] == '0')
 			continue;
-		len = strlen(paths[i]);
-		if ((size_t)(c->end - name) > len + 1 &&
-		    memcmp(name, paths[i], len) == 0 &&
-		    (form == 'G' ? name[len] == '\0'
-				 : name[len] == '/' && name[len + 1] == '/') &&
-		    best == NULL)
-			best = paths[i];
-	}
-	if (best == NULL || record_parse(c, form, best, &r) != 0)
-		return -EPROTO;
-	for (i = 0; i < 4; i++) {
-		if (paths[i] == NULL || strcmp(paths[i], best) != 0)
-			continue;
-		out->attr[i] = r.attr;
+		if (exist[i] != '1' || (!first && !cursor_get_char(c, '\n')) ||
+		    (c->p = listing_parse_attr(
+			 form, c->p, c->end, &out->attr[i], &shut)) == NULL)
+			return -EPROTO;
 		out->found |= 1u << i;
+		first = false;
 	}
-	return 0;
+	return c->p == c->end ? 0 : -EPROTO;
 }
 
 static int
 parse_result(struct cursor *c, const struct script_change *ch, size_t n,
     struct script_result *out)
 {
-	bool two = ops[ch->op].to && ch->op != SCRIPT_SYMLINK;
-	char *paths[4] = {NULL, NULL, NULL, NULL};
-	struct cursor h, part;
-	const char *text, *space;
+	size_t paths = ops[ch->op].to && ch->op != SCRIPT_SYMLINK ? 4 : 2;
+	struct cursor h, records;
+	const char *space;
 	uint64_t number;
-	size_t len;
 	char form;
-	int error = -EPROTO, i;
 
 	*out = (struct script_result){.error = -EPROTO};
-	if (!cursor_get_text(c, &text, &len))
-		return -EPROTO;
-	/* "#N E K" */
-	h = (struct cursor){text, text + len};
-	if (!cursor_get_char(&h, '#') ||
+	/* "#N E K EXIST" */
+	if (!get_part(c, &h) || !cursor_get_char(&h, '#') ||
 	    !cursor_get_number(&h, SIZE_MAX, &number) || number != n ||
-	    !cursor_get_char(&h, ' ') || h.p == h.end ||
+	    !cursor_get_char(&h, ' ') ||
 	    (space = memchr(h.p, ' ', h.end - h.p)) == NULL ||
-	    space + 2 != h.end)
+	    h.end - space < 3 || space[2] != ' ')
 		return -EPROTO;
 	form = space[1];
 	if (form != 'G' && form != 'B')
@@ -545,37 +535,21 @@ parse_result(struct cursor *c, const struct script_change *ch, size_t n,
 	out->error = space - h.p == 2 && memcmp(h.p, "OK", 2) == 0
 	    ? 0
 	    : listing_errno(h.p, space - h.p);
-	for (i = 0; i < (two ? 4 : 2); i++) {
-		const char *path = i < 2 ? ch->path : ch->to;
-
-		paths[i] = i % 2 == 0 ? strdup(path) : parent_of(path);
-		if (paths[i] == NULL) {
-			error = -ENOMEM;
-			goto out;
-		}
-	}
-	part = cursor_records(c, form);
-	while (cursor_records_left(&part, form))
-		if ((error = parse_state(&part, form, paths, out)) != 0)
-			goto out;
-	c->p = part.p;
+	h.p = space + 3;
+	/* A change that nobody asks about may leave them all out. */
+	if ((h.p != h.end && (size_t)(h.end - h.p) != paths) ||
+	    !get_part(c, &records) ||
+	    parse_states(&records, form, h.p, h.end - h.p, out) != 0)
+		return -EPROTO;
 	/* "#. FLAGS NUMBER" */
-	error = -EPROTO;
-	if (!cursor_get_text(c, &text, &len))
-		goto out;
-	h = (struct cursor){text, text + len};
-	if (!cursor_get_char(&h, '#') || !cursor_get_char(&h, '.') ||
-	    !cursor_get_char(&h, ' ') || !cursor_get_number(&h, 3, &number) ||
-	    !cursor_get_char(&h, ' ') ||
+	if (!get_part(c, &h) || !cursor_get_char(&h, '#') ||
+	    !cursor_get_char(&h, '.') || !cursor_get_char(&h, ' ') ||
+	    !cursor_get_number(&h, 3, &number) || !cursor_get_char(&h, ' ') ||
 	    !cursor_get_number(&h, UINT64_MAX, &out->number) || h.p != h.end)
-		goto out;
+		return -EPROTO;
 	out->whole_seconds = number & 1;
 	out->replaced = (number & 2) != 0;
-	error = 0;
-out:
-	for (i = 0; i < 4; i++)
-		free(paths[i]);
-	return error;
+	return 0;
 }
 
 int

@@ -1,13 +1,18 @@
 # shellcheck shell=sh
 # Changes: what all of them share.  Expects list_gnu.sh or list_busybox.sh.
 #	X N OP PATH ARGUMENT...
-# runs the function OP with the rest, and prints
-#	"#N E K\0", records, "#. FLAGS NUMBER\0"
-# E: OK or the errno's name.  The records (s of list_*.sh; a path that does
-# not exist has none): PATH, its directory, and for an OP with two paths the
-# other and its directory; as they are now, however it went.  FLAGS, a sum: 1:
-# times were set to whole seconds only; 2: the file was replaced instead of
-# written in place, it has a new inode.  NUMBER: an OP's own.
+# runs the function OP with the rest, and adds to _Z
+#	"#N E K EXIST;", records, ";#. FLAGS NUMBER;"
+# E: OK or the errno's name.  The records (v of list_*.sh): PATH, its
+# directory, and for an OP with two paths the other and its directory; as they
+# are now, however it went.  EXIST has a digit for each: 1, or 0 for one that
+# does not exist and has no record; it is empty when OP has emptied p.  FLAGS, a
+# sum: 1: times were set to whole seconds only; 2: the file was replaced
+# instead of written in place, it has a new inode.  NUMBER: an OP's own.
+#	p ID
+# runs the function I, which has the Xs in it, and prints _Z as a frame (P of
+# prelude.sh) of plain text: "=" stands for that before it, and the length is
+# the text's.  It is ASCII without anything to be trimmed, and takes no process.
 # The composer sets A=1 before an X that repeats a command whose answer was
 # lost: then the state that the first run leaves is success.
 # For the OPs: e is OK; w and y are the flags and the number; q is for the
@@ -18,14 +23,22 @@ X() {
 	n=$1 e=OK w=0 y=0 q='' U=077 p=$3
 	shift
 	"$@"
-	printf '#%s %s %s\0' "$n" "$e" "$K"
-	d=${p%/*} o=${q%/*}
-	if [ -z "$q" ]; then
-		s "$p" "${d:-/}"
-	else
-		s "$p" "${d:-/}" "$q" "${o:-/}"
-	fi
-	printf '#. %s %s\0' "$w" "$y"
+	d=${p%/*} o=${q%/*} _k=''
+	set -- "$p" "${d:-/}"
+	[ -z "$q" ] || set -- "$@" "$q" "${o:-/}"
+	[ -n "$p" ] || set --
+	for _f; do
+		shift
+		if x "$_f"; then
+			_k=${_k}1
+			set -- "$@" "$_f"
+		else
+			_k=${_k}0
+		fi
+	done
+	o=
+	[ $# = 0 ] || o=$(_x='exec'; v "$@")
+	_Z="$_Z#$n $e $K $_k;$o;#. $w $y;"
 }
 # Does it exist, a dangling symlink included?
 x() { [ -e "$1" ] || [ -L "$1" ]; }
@@ -38,7 +51,7 @@ k() { [ -z "$(find "$1" -mindepth 1 -maxdepth 1 | head -c 1)" ]; }
 # Run a tool; when it fails, set e by its message (the kernel's own reason),
 # or by tests when that says nothing.
 m() {
-	o=$(umask "$U"; "$@" 2>&1 >/dev/null) && return
+	o=$(umask "$U"; exec "$@" 2>&1 >/dev/null) && return
 	T "$o"
 	d=${p%/*}
 	if [ "$e" = EIO ] && [ ! -w "${d:-/}" ]; then
@@ -57,3 +70,9 @@ To() {
 }
 # On a repeat: is errno $1 what a successful first run would lead to?
 R() { [ "$A" = 1 ] && [ "$e" = "$1" ]; }
+p() {
+	_Z=''
+	I >/dev/null
+	printf '\n%s%s %s\n=%s\n%s%s %s %s>\n' '<gfs-' begin "$1" "$_Z" \
+	    '<gfs-' end "$1" "${#_Z}"
+}

@@ -2,14 +2,15 @@
 # Listing, parts that both kinds of tools share.  Expects, of list_gnu.sh or
 # list_busybox.sh:
 #	K	G or B: the form of the records, see there
-#	c D	print how many entries there are down to D levels below ".",
-#		but no number above $B + 1
+#	c D	set n to how many entries there are down to D levels below
+#		".", but to no number above $B + 1
 #	l D	print the records of "." and D levels below; never across a
 #		file system's border
 #	s P...	print the records of these paths
 #	t P...	print the records of these directories and of what is in them,
 #		named by P as it was given
-#	v P	print one record without name and target
+#	v P...	print the records of these paths without names and targets, a
+#		line each; _x=exec: by this process
 # The answers; a "\0" is a NUL:
 #	L N BOUND PATH	"#N OK K D\0", records, "#. END\0"
 #	M N PATH...	for many directories: "#I ERRNO\0" for each path that
@@ -25,17 +26,17 @@
 # D: the deepest level, at least 1, whose entries and all above are no more
 # than BOUND.
 
-# Set d to D.  When level d + 1 adds nothing, it is taken: then the
-# directories of level d are known to be empty.
+# Set d to D: for a tree that fits the most that there is, so that the
+# directories of its last level are known to be empty.
 D() {
-	B=$1 d=1
-	n=$(c 1)
-	while [ "$d" -lt 12 ] && [ "$n" -le "$B" ]; do
-		m=$(c $((d + 1)))
-		[ "$m" -le "$B" ] || return
+	B=$1 d=12
+	c 12
+	[ "$n" -gt "$B" ] || return 0
+	d=1
+	while [ "$d" -lt 11 ]; do
+		c $((d + 1))
+		[ "$n" -le "$B" ] || return 0
 		d=$((d + 1))
-		[ "$m" -gt "$n" ] || return
-		n=$m
 	done
 }
 L() {

@@ -10,23 +10,23 @@
 # for a symlink 'NAME' -> 'TARGET' with either kind of quotes or none, and
 # nothing escaped; nothing at all when the link could not be read.
 # shellcheck disable=SC2034,SC2016 # used by list.sh and read.sh; a script
-K=B
+K=B _x=''
 f='%f %h %u %g %s %b %d %i %x %y %z'
 # What vanishes meanwhile must not make find leave out the rest.
 each='stat -c "$0" "$@"; :'
 c() {
-	find . -xdev -mindepth 1 -maxdepth "$1" -print0 | tr -dc '\000' |
-	    head -c $((B + 1)) | wc -c
+	n=$(find . -xdev -mindepth 1 -maxdepth "$1" -print0 | tr -dc '\000' |
+	    head -c $((B + 1)) | wc -c)
 }
 # Only directories that are readable for sure, by owner and mode, are gone
 # into; no process for each directory.
 l() {
-	u=$(id -u)
+	[ "$1" = 1 ] || u=$(id -u)
 	set -- "$1" -type l -exec sh -c "$each" "//$f %n//%N" {} + \
 	    -o -exec sh -c "$each" "//$f %n" {} +
 	D=$1
 	shift
-	[ "$u" = 0 ] || [ "$D" = 1 ] || set -- -type d \
+	[ "$D" = 1 ] || [ "$u" = 0 ] || set -- -type d \
 	    ! \( -user "$u" -perm -500 -o ! -user "$u" -perm -55 \) \
 	    -exec sh -c "$each" "//u$f %n" {} + -prune -o "$@"
 	stat -c "//$f %n" . && find . -xdev -mindepth 1 -maxdepth "$D" "$@"
@@ -41,4 +41,4 @@ t() {
 	    -o -exec sh -c "$each" "//$f %n" {} +
 }
 s() { stat -c "//$f %n//%N" "$@"; }
-v() { stat -c "$f" "$1"; }
+v() { $_x stat -c "$f" "$@"; }

@@ -7,11 +7,12 @@
 # path below ".", empty for "." itself, with "./" by t, or the path as it was
 # given to s; TARGET: empty, but for symlinks.
 # shellcheck disable=SC2034 # used by list.sh and read.sh
-K=G
+K=G _x=''
 f='%y %m %n %U %G %s %b %D %i %A@ %T@ %C@'
 c() {
-	find . -xdev -mindepth 1 -maxdepth "$1" -printf . |
-	    head -c $((B + 1)) | wc -c
+	n=$(find . -xdev -mindepth 1 -maxdepth "$1" -printf . |
+	    head -c $((B + 1)))
+	n=${#n}
 }
 l() {
 	find . -ignore_readdir_race -xdev -maxdepth "$1" \
@@ -24,4 +25,4 @@ t() {
 	    -printf "u$f\\0%p\\0%l\\0" -prune -o -printf "$f\\0%p\\0%l\\0"
 }
 s() { find "$@" -maxdepth 0 -printf "$f\\0%H\\0%l\\0"; }
-v() { find "$1" -maxdepth 0 -printf "$f"; }
+v() { $_x find "$@" -maxdepth 0 -printf "$f\\n"; }

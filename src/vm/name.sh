@@ -35,9 +35,28 @@ Mv() {
 		[ "${G#*:}" != "$3" ] || e=OK
 	fi
 }
+# Set F, G and C to device and inode of $1, $2 and D, or nothing; $3 and what
+# follows are those of the ones that exist.
+Ms() {
+	_f=$1 _t=$2
+	shift 2
+	[ $# -eq $((${#F} + ${#G} + ${#C})) ] || {
+		# One came or went in that moment.
+		F=$(i "$_f") G=$(i "$_t") C=$(i "$D/.")
+		return
+	}
+	[ -z "$F" ] || { F=$1; shift; }
+	[ -z "$G" ] || { G=$1; shift; }
+	[ -z "$C" ] || C=$1
+}
 Mw() {
-	q=$2 F=$(i "$1") G=$(i "$2") D=${2%/*}
+	q=$2 F='' G='' C='' D=${2%/*}
 	D=${D:-/}
+	! x "$1" || F=1
+	! x "$2" || G=1
+	! [ -e "$D/." ] || C=1
+	# shellcheck disable=SC2046 # words
+	Ms "$1" "$2" $(stat -c %d:%i ${F:+"$1"} ${G:+"$2"} ${C:+"$D/."})
 	if [ "$A" = 1 ] && [ "${G#*:}" = "$3" ]; then
 		if [ "$4" = n ] && [ "$F" = "$G" ]; then
 			# Between ln and rm below.
@@ -48,9 +67,9 @@ Mw() {
 	fi
 	if [ -z "$F" ]; then
 		E "$1"
-	elif [ ! -d "$D" ] || [ ! -e "$D/." ] || [ ${#2} -ge 4096 ]; then
+	elif [ -z "$C" ] || [ ${#2} -ge 4096 ]; then
 		E "$2"
-	elif [ "${F%:*}" != "$(stat -c %d "$D/.")" ]; then
+	elif [ "${F%:*}" != "${C%:*}" ]; then
 		# mv would copy.
 		e=EXDEV
 	elif [ "$4" = n ] && [ -n "$G" ]; then

@@ -4,8 +4,9 @@
 # written.
 #	Pc PATH TOKEN OFFSET SIZE SUM FORM DATA
 #			a piece of a staged file, in any order; SIZE and SUM
-#			(SHA-256) are the piece's.  FORM z: DATA is gzipped
-#			before base64, r: only base64
+#			(SHA-256; "-": what takes up the whole verifies it)
+#			are the piece's.  FORM z: DATA is gzipped before
+#			base64, r: only base64.  No records
 #	Ab PATH TOKEN	remove what is staged
 # Set g to the staged file for path $1 and token $2.
 j() {
@@ -13,31 +14,27 @@ j() {
 	g=$d/.gentilityfs-$2
 	[ -w "${d:-/}" ] && [ -x "${d:-/}" ] || g=${TMPDIR:-/tmp}/.gentilityfs-$2
 }
-# Decode $2 of form $1.
-a() {
-	printf %s "$2" | if h base64; then
-		base64 -d
-	elif h openssl; then
-		openssl base64 -d -A
-	elif h python3; then
-		python3 -c 'import sys,base64 as b;b.decode(sys.stdin.buffer,sys.stdout.buffer)'
-	else
-		perl -MMIME::Base64 -0777 -ne 'print decode_base64($_)'
-	fi | case $1 in
-	z) gzip -dc ;;
-	*) cat ;;
-	esac
-}
-# SHA-256 of standard input.
+# Filter: base64 to bytes.  It ends the shell, as does H: for pipelines.
+if h base64; then
+	a() { exec base64 -d; }
+elif h openssl; then
+	a() { exec openssl base64 -d -A; }
+elif h python3; then
+	a() { exec python3 -c 'import sys,base64 as b;b.decode(sys.stdin.buffer,sys.stdout.buffer)'; }
+else
+	a() { exec perl -MMIME::Base64 -0777 -ne 'print decode_base64($_)'; }
+fi
+# Print a line that has the SHA-256 of standard input in it.
 H() {
-	if h sha256sum; then
-		o=$(sha256sum)
-		o=${o%% *}
-	else
-		o=$(openssl dgst -sha256)
-		o=${o##* }
-	fi
-	printf %s "$o"
+	! h sha256sum || exec sha256sum
+	exec openssl dgst -sha256
+}
+# Has file $2 the sum $1?
+Hs() {
+	case $(H <"$2") in
+	*"$1"*) ;;
+	*) false ;;
+	esac
 }
 # Is there space for $1 more bytes beside the target?
 O() {
@@ -51,13 +48,31 @@ O() {
 }
 Pc() {
 	j "$1" "$2"
-	o=$( { a "$6" "$7" | dd of="$g" bs=65536 seek="$3" oflag=seek_bytes \
-	    conv=notrunc; } 2>&1) || To "$o"
-	[ "$(dd if="$g" bs=65536 iflag=skip_bytes,count_bytes skip="$3" \
-	    count="$4" | H)" = "$5" ] || {
+	# One block, so that dd says whether all of it went there.
+	_f="bs=$(($4 > 0 ? $4 : 1)) iflag=fullblock oflag=seek_bytes"
+	_f="$_f conv=notrunc"
+	# shellcheck disable=SC2086 # several words
+	case $6 in
+	z) o=$(printf %s "$7" | a | gzip -dc |
+	    dd $_f seek="$3" of="$g" 2>&1) ;;
+	*) o=$(printf %s "$7" | a | dd $_f seek="$3" of="$g" 2>&1) ;;
+	esac || To "$o"
+	if [ "$5" = - ]; then
+		case $4/$o in
+		0/* | *[!0-9]'1+0 records out'*) false ;;
+		*' records out'*) ;;
+		*) [ "$e" != OK ] ;;
+		esac
+	else
+		case $(dd if="$g" bs=65536 iflag=skip_bytes,count_bytes \
+		    skip="$3" count="$4" | H) in
+		*"$5"*) false ;;
+		esac
+	fi && {
 		[ "$e" != OK ] || e=EIO
 		O "$4" || e=ENOSPC
 	}
+	p=
 }
 Ab() {
 	rm -f "${1%/*}/.gentilityfs-$2" "${TMPDIR:-/tmp}/.gentilityfs-$2"

@@ -15,9 +15,9 @@
 #		copy bytes inside the VM; no more than FROM has
 yy() {
 	if [ "$K" = G ]; then
-		find "$1" -maxdepth 0 -printf '%i %s %T@'
+		$_x find "$1" -maxdepth 0 -printf '%i %s %T@'
 	else
-		stat -c '%i %s %y' "$1"
+		$_x stat -c '%i %s %y' "$1"
 	fi
 }
 # The target must be a file that can be written.
@@ -35,21 +35,25 @@ Wf() {
 	fi
 	[ "$e" = OK ]
 }
-# The sum of the ranges as they are in the target.
-Rs() {
-	while [ $# -gt 1 ]; do
+# Print these ranges of the target, and end the shell.
+Rd() {
+	while [ $# -gt 3 ]; do
 		dd if="$p" bs=65536 iflag=skip_bytes,count_bytes skip="$1" \
 		    count="$2"
 		shift 2
-	done | H
+	done
+	[ $# -lt 2 ] || exec dd if="$p" bs=65536 skip="$1" count="$2" \
+	    iflag=skip_bytes,count_bytes
 }
-# Is the result there?  Size, sum, ranges.
-Rr() {
-	[ "$(stat -L -c %s "$p")" -eq "$1" ] || return
-	S=$2
-	shift 2
-	[ "$(Rs "$@")" = "$S" ]
+# Have they the sum S?
+Rs() {
+	case $(Rd "$@" | H) in
+	*"$S"*) ;;
+	*) false ;;
+	esac
 }
+# Is the target's size $1?
+Rl() { [ "$(stat -L -c %s "$p")" -eq "$1" ]; }
 # Write the ranges out of the staged file.
 Rw() {
 	_z=0
@@ -67,8 +71,8 @@ Rw() {
 # The staged bytes into the ranges: X, M, G, Z and S are EXPECT, NEWSIZE,
 # TOKEN, SIZE and SUM.
 Rp() {
-	_f=$(yy "$p")
-	if [ "$_f" != "$X" ] && Rr "$M" "$S" "$@"; then
+	_f=$(_x='exec'; yy "$p")
+	if [ "$_f" != "$X" ] && Rl "$M" && Rs "$@"; then
 		:
 	elif [ "$_f" != "$X" ] && [ ! -s "$t/$G" ]; then
 		e=ESTALE
@@ -78,9 +82,11 @@ Rp() {
 		# From here on a repeat goes on where this one stopped.
 		N "$G" begun
 		Rw "$@"
-		[ "$e" != OK ] || [ "$(stat -L -c %s "$p")" -eq "$M" ] ||
-		    Tr "$p" "$M"
-		[ "$e" != OK ] || Rr "$M" "$S" "$@" || e=EIO
+		[ "$e" != OK ] || Rl "$M" || {
+			Tr "$p" "$M"
+			[ "$e" != OK ] || Rl "$M" || e=EIO
+		}
+		[ "$e" != OK ] || Rs "$@" || e=EIO
 	fi
 }
 Rg() {
@@ -91,26 +97,29 @@ Rg() {
 	Y "$7" "$8" "$5" "$6" || return
 	shift 8
 	Rp "$@"
-	rm -f "$g"
+	rr "$g"
 }
 Sp() {
 	Wf "$1" || return
 	j "$1" "$4"
 	X=$2 M=$3 G=$4 Z=$5 S=$6
-	V "$5" "$6" "$g" && _v=1 || _v=0
+	[ -f "$g" ] && Hs "$6" "$g" && _v=1 || _v=0
 	shift 6
 	if [ "$_v" = 1 ]; then
 		Rp "$@"
-	elif ! Rr "$M" "$S" "$@"; then
+	elif ! Rl "$M" || ! Rs "$@"; then
 		e=EAGAIN
 	fi
 	# It is wanted again when another version was met.
-	[ "$e" != OK ] || rm -f "$g"
+	[ "$e" != OK ] || rr "$g"
 }
 # Are bytes of length $2 and sum $3 in the target at $1?
 Aq() {
-	[ "$(dd if="$p" bs=65536 iflag=skip_bytes,count_bytes skip="$1" \
-	    count="$2" | H)" = "$3" ]
+	case $(dd if="$p" bs=65536 iflag=skip_bytes,count_bytes skip="$1" \
+	    count="$2" | H) in
+	*"$3"*) ;;
+	*) false ;;
+	esac
 }
 Ap() {
 	Wf "$1" || return
@@ -119,8 +128,13 @@ Ap() {
 	y=$(stat -L -c %s "$1")
 	[ -d "$t" ] || mkdir "$t"
 	# The offset as evidence, made by one run only; "done" follows.
-	if [ -O "$t" ] && [ ! -L "$t" ] &&
-	    ! (set -C; printf '%s ' "$y" >"$t/$3") && [ -e "$t/$3" ]; then
+	_v=0
+	if [ -O "$t" ] && [ ! -L "$t" ]; then
+		set -C
+		printf '%s ' "$y" >"$t/$3" || _v=1
+		set +C
+	fi
+	if [ "$_v" = 1 ] && [ -e "$t/$3" ]; then
 		for _f in 1 2 3 4 5 6 7 8 9 10; do
 			o=$(nn "$3")
 			y=${o%% *}
@@ -136,13 +150,13 @@ Ap() {
 	if ! Y "$6" "$7" "$4" "$5"; then
 		rm -f "$t/$3"
 	elif O "$4"; then
-		o=$( { cat "$g" >>"$1"; } 2>&1) || T "$o"
+		o=$(cat "$g" 2>&1 >>"$1") || T "$o"
 		[ "$e" != OK ] || N "$3" "done"
 	else
 		e=ENOSPC
 		rm -f "$t/$3"
 	fi
-	rm -f "$g"
+	rr "$g"
 }
 Cp() {
 	q=$2

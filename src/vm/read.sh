@@ -35,8 +35,8 @@ R() {
 		*) T "${r%+*}" ;;
 		esac
 	else
-		m=$( { dd if="$1" bs=131072 iflag=skip_bytes,count_bytes \
-		    skip="$2" count="$3" >&3; } 2>&1) || T "$m"
+		m=$(dd if="$1" bs=131072 iflag=skip_bytes,count_bytes \
+		    skip="$2" count="$3" 2>&1 >&3) || T "$m"
 	fi 3>&1
 	printf '\0'
 	if [ -n "$e" ]; then

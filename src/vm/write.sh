@@ -13,6 +13,7 @@
 #				the staged file is complete: as Wr from there;
 #				EAGAIN: not all pieces are there
 #	Fg TOKEN...		forget the evidence for repeats (below); not by X
+#	Ff			now at the latest; after the last X
 #	Cl PATH			remove what is older than an hour, of PATH (a
 #				directory) and of the temporary directory
 # An existing target is written in place, so it keeps inode, links and mode.
@@ -21,7 +22,17 @@
 # The evidence: TOKEN in a directory of our own holds what a first run did, so
 # that a repeat, even one at the same time, knows its own work from somebody
 # else's.
-t=${TMPDIR:-/tmp}/.gentilityfs-$(id -u)
+# Who is this?  Without a process, where that works.
+u=''
+while read -r _f _ u _ && [ "$_f" != Uid: ]; do
+	:
+done </proc/self/status
+case $u in
+'' | *[!0-9]*) u=$(id -u) ;;
+esac
+t=${TMPDIR:-/tmp}/.gentilityfs-$u
+# The token whose evidence goes with the next file to be removed.
+_F=''
 # Add the word $2 to the evidence under token $1.
 N() {
 	[ -d "$t" ] || mkdir "$t"
@@ -36,6 +47,11 @@ Ev() {
 }
 # Print the evidence.
 nn() { [ -L "$t" ] || [ ! -O "$t" ] || cat "$t/$1"; }
+# Remove a hidden file of our own.
+rr() {
+	rm -f "$1" ${_F:+"$t/$_F"}
+	_F=''
+}
 # Are two files the same?
 Q() {
 	if h cmp; then
@@ -46,19 +62,45 @@ Q() {
 }
 # Has file $3 length $1 and sum $2?
 V() {
-	[ -f "$3" ] && [ "$(stat -L -c %s "$3")" -eq "$1" ] && [ "$(H <"$3")" = "$2" ]
+	[ -f "$3" ] && [ "$(stat -L -c %s "$3")" -eq "$1" ] && Hs "$2" "$3"
 }
-# Can the target be opened for writing?  Sets e when not.
+# Can the target be opened for writing?  Sets e when not.  (True, since a
+# failed redirection of ":" would end the shell.)
 W() {
-	o=$( { : >>"$1"; } 2>&1) || {
-		To "$o"
+	true >>"$1" || {
+		To "$( { : >>"$1"; } 2>&1)"
 		return 1
 	}
 }
-# Form $1, data $2, size $3, sum $4: stage it.
+# Make the empty hidden file, with the mode $1 if the umask can.
+Yo() {
+	# Decimal, but no digit borrows from the next.
+	case $1 in
+	006[0246][0246]) umask $((1777 - 1${1#00})) ;;
+	esac
+	if true >"$g"; then
+		umask 077
+	else
+		umask 077
+		To "$( { : >"$g"; } 2>&1)"
+		return 1
+	fi
+}
+# Form $1, data $2, size $3, sum $4, mode $5 if that matters: stage it.
 Y() {
-	o=$( { a "$1" "$2" >"$g"; } 2>&1)
-	V "$3" "$4" "$g" || {
+	Yo "$5" || return
+	_s=$3
+	case $1 in
+	z) printf %s "$2" | a | gzip -dc >"$g" ;;
+	*) printf %s "$2" | a >"$g" ;;
+	esac
+	# The sum says that the length is right, too.
+	Hs "$4" "$g" || {
+		# Once more, to hear the reason.
+		o=$( { printf %s "$2" | a | case $1 in
+		z) gzip -dc ;;
+		*) cat ;;
+		esac >"$g"; } 2>&1)
 		rm -f "$g"
 		if O "$3"; then
 			To "$o"
@@ -68,14 +110,15 @@ Y() {
 		return 1
 	}
 }
-# The staged file's bytes into the existing target.
+# The staged file's bytes, _s of them, into the existing target.
 Ip() {
 	W "$1" || return
-	O $(($(stat -L -c %s "$g") - $(stat -c %b "$1") * 512)) || {
+	o=$(stat -c %b "$1")
+	O $((_s - ${o:-0} * 512)) || {
 		e=ENOSPC
 		return
 	}
-	o=$( { cat "$g" >"$1"; } 2>&1) && Q "$g" "$1" && return
+	o=$(cat "$g" 2>&1 >"$1") && Q "$g" "$1" && return
 	T "$o"
 	# Not half of it: the whole file, if it lies beside.  (If not, because
 	# the directory can't be written, the staged file is on another disk
@@ -92,11 +135,14 @@ Ip() {
 # The staged file becomes the target, which does not exist: path, how, mode,
 # token.  1: now it does exist.
 Iq() {
-	chmod "$3" "$g"
+	# Of a new file it may be right already.
+	o=$(stat -c '%a %d:%i' "$g")
+	_v=1
+	[ $((0${o%% *})) -eq $((0$3)) ] || chmod "$3" "$g" || _v=''
 	# So that a repeat knows this file from one of somebody else.
-	[ "$2" != x ] || N "$4" "$(i "$g")"
+	[ "$2" != x ] || N "$4" "${o#* }"
 	case $g in
-	"${1%/*}"/*) m ln -T "$g" "$1" && return ;;
+	"${1%/*}"/*) m ln -T "$g" "$1" && _y=$_v && return ;;
 	esac
 	x "$1" && return 1
 	# No hard links here, or the directory can't be written: then this
@@ -111,9 +157,9 @@ Iq() {
 	chmod "$3" "$1" && cat "$g" >"$1" && Q "$g" "$1" && return
 	rm -f "$1"
 	e=ENOSPC
-	! O "$(stat -L -c %s "$g")" || e=EIO
+	! O "$_s" || e=EIO
 }
-# Put the staged file in place: path, how, mode, token.
+# Put the staged file in place: path, how, mode, token.  _y: its mode is set.
 In() {
 	if ! x "$1"; then
 		if [ "$2" = m ]; then
@@ -147,7 +193,8 @@ Fn() {
 	[ "$e" = OK ] || return
 	# The owner first: it clears setuid.
 	[ -z "$9" ] || m chown -h "$9" "$1" || return
-	[ -z "$3" ] || m chmod "$3" "$1" || return
+	[ -z "$3" ] || { [ -n "$_y" ] && [ -z "$9" ]; } || m chmod "$3" "$1" ||
+	    return
 	[ "$7$8" = omitomit ] || Ut "$1" "$7" "$8"
 }
 Cr() {
@@ -157,17 +204,16 @@ Cr() {
 		return
 	elif [ "$2" = x ] && Ev "$4" "$1"; then
 		return
-	elif o=$( { : >"$g"; } 2>&1); then
-		In "$1" "$2" "$3" "$4"
-	else
-		To "$o"
 	fi
-	rm -f "$g"
+	_s=0
+	! Yo "$3" || In "$1" "$2" "$3" "$4"
+	rr "$g"
 }
 Ct() {
 	j "$1" "$4"
+	_y='' _s=$5
 	if [ "$A" = 0 ] || ! B "$1" "$2" "$4" "$5" "$6"; then
-		if V "$5" "$6" "$g"; then
+		if [ -f "$g" ] && Hs "$6" "$g"; then
 			In "$1" "$2" "$3" "$4"
 		else
 			e=EAGAIN
@@ -175,33 +221,36 @@ Ct() {
 	fi
 	Fn "$@"
 	# Else it stays for the next attempt.
-	[ "$e" != OK ] || rm -f "$g"
+	[ "$e" != OK ] || rr "$g"
 }
 Wr() {
 	j "$1" "$4"
-	g=$g.$$
+	g=$g.$$ _y=''
 	if [ "$A" = 0 ] || ! B "$1" "$2" "$4" "$5" "$6"; then
 		if [ "$2" = x ] && x "$1"; then
 			e=EEXIST
 		else
-			Y "${10}" "${11}" "$5" "$6" && In "$1" "$2" "$3" "$4"
+			Y "${10}" "${11}" "$5" "$6" "$3" &&
+			    In "$1" "$2" "$3" "$4"
 		fi
 	fi
-	rm -f "$g"
+	rr "$g"
 	Fn "$@"
 }
 Fg() {
 	for _f; do
-		rm -f "$t/$_f"
+		[ -z "$_F" ] || rm -f "$t/$_F"
+		_F=$_f
 	done
 }
+Ff() { [ -z "$_F" ] || rr "$t/$_F"; }
 Cl() {
 	[ -L "$t" ] || [ ! -O "$t" ] ||
 	    find "$t" -type f -mmin +60 -exec rm -f {} +
 	# Only files that are ours by name and owner.
 	for _f in "$1" "${TMPDIR:-/tmp}"; do
 		find "$_f" -mindepth 1 -maxdepth 1 -type f \
-		    -name '.gentilityfs-[0-9a-f][0-9a-f]*' -user "$(id -u)" \
+		    -name '.gentilityfs-[0-9a-f][0-9a-f]*' -user "$u" \
 		    -mmin +60 -exec rm -f {} +
 	done
 }

@@ -1,6 +1,7 @@
 /*
  * script_unwrap(): any output, and a true frame with noise around it, of
- * which the payload must come back.  The first byte chooses.
+ * which the payload must come back, in base64 or plain.  The first byte
+ * chooses.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,6 +41,34 @@ fuzz_frame(const unsigned char *data, size_t size)
 	free(output);
 }
 
+static void
+fuzz_plain(const unsigned char *data, size_t size)
+{
+	size_t out_len;
+	char *output = NULL, *payload;
+	int n;
+
+	/* What is not trimmed, and is not a mark. */
+	if (size == 0 || memchr(data, '\r', size) != NULL ||
+	    memchr(data, '\0', size) != NULL ||
+	    strchr(" \t\n\v\f", data[size - 1]) != NULL ||
+	    memmem(data, size, "<gfs-", 5) != NULL)
+		return;
+	n = asprintf(&output,
+	    "\n<gfs-begin " NONCE "\r\n=%.*s\r\n<gfs-end " NONCE " %zu>",
+	    (int)size, data, size);
+	if (n == -1 ||
+	    script_unwrap(output, n, NONCE, 1 << 20, &payload, &out_len) != 0 ||
+	    out_len != size || memcmp(payload, data, size) != 0)
+		abort();
+	free(payload);
+	/* Any byte less, and it is not whole. */
+	if (script_unwrap(
+		output + 1, n - 2, NONCE, 1 << 20, &payload, &out_len) == 0)
+		abort();
+	free(output);
+}
+
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
 
 int
@@ -50,8 +79,9 @@ LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
 
 	if (size == 0)
 		return 0;
-	if (data[0] % 2 == 0) {
-		fuzz_frame(data + 1, size - 1);
+	if (data[0] % 4 != 1) {
+		(data[0] % 4 == 3 ? fuzz_plain : fuzz_frame)(
+		    data + 1, size - 1);
 		return 0;
 	}
 	if ((output = malloc(size)) == NULL)

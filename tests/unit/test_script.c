@@ -119,7 +119,20 @@ frames(void **state)
 	    {"x<gfs-begin " NONCE "\nYWJj" END " 4>", -EAGAIN},
 	    {"\n<gfs-begin 0123456789abcdee\nYWJj" END " 4>", -EAGAIN},
 	    {"sh: syntax error", -EPROTO}, {"", -EPROTO},
-	    {BEGIN "H4sI" END " 4>", -EPROTO}};
+	    {BEGIN "H4sI" END " 4>", -EPROTO},
+	    /* Of base64 in lines the length is that with them. */
+	    {BEGIN "YW\nJj" END " 5>", 0}, {BEGIN "YW\r\nJj\r" END " 5>", 0},
+	    {"<gfs-begin " NONCE " \n\nYW\nJj\n" END " 5>", 0},
+	    {BEGIN "YW\nJj" END " 6>", -EAGAIN},
+	    {BEGIN "YW\nJj" END " 3>", -EPROTO},
+	    {BEGIN "YW\nJ" END " 5>", -EAGAIN},
+	    /* Plain text. */
+	    {BEGIN "=abc" END " 3>", 0}, {BEGIN "=abc\r" END " 3>\r\n", 0},
+	    {BEGIN "=abc" END " 4>", -EAGAIN},
+	    {BEGIN "=abc" END " 2>", -EPROTO}, {BEGIN "=abc", -EAGAIN},
+	    {BEGIN "=a bc" END " 3>", -EPROTO},
+	    {BEGIN "=ab\nc" END " 3>", -EPROTO}, {BEGIN "=" END " 1>", -EAGAIN},
+	    {BEGIN "=" END " 0>", 0}};
 	char *payload;
 	size_t i, len;
 
@@ -127,12 +140,22 @@ frames(void **state)
 	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		assert_int_equal(unwrap(cases[i].output, 100, &payload, &len),
 		    cases[i].error);
-		if (cases[i].error == 0)
-			assert_string_equal(payload, i == 4 ? "" : "abc");
-		else
+		if (cases[i].error == 0) {
+			assert_int_equal(len == 0,
+			    i == 4 ||
+				i == sizeof(cases) / sizeof(cases[0]) - 1);
+			assert_string_equal(payload, len == 0 ? "" : "abc");
+		} else
 			assert_null(payload);
 		free(payload);
 	}
+	assert_int_equal(
+	    unwrap(BEGIN "=a b\n\xff \r\nc" END " 8>", 9, &payload, &len), 0);
+	assert_int_equal(len, 8);
+	assert_string_equal(payload, "a b\n\xff \nc");
+	free(payload);
+	assert_int_equal(
+	    unwrap(BEGIN "=abc" END " 3>", 2, &payload, &len), -EFBIG);
 	assert_int_equal(
 	    unwrap(BEGIN "YWJj" END " 4>", 2, &payload, &len), -EFBIG);
 	assert_int_equal(unwrap(BEGIN "YWJj" END " 4>", 3, &payload, &len), 0);
@@ -299,11 +322,17 @@ results(void **state)
 	    {.op = SCRIPT_MKDIR, .path = "/d"}};
 	struct script_result r[2];
 	static const char good[] =
-	    "#0 EXDEV G\0" REC "\0/d/a\0\0" REC "\0/d\0\0" REC "\0/\0\0#. 0 0\0"
-	    "#1 OK G\0" REC "\0/d\0\0#. 3 17\0";
-	static const char *const bad[] = {
-	    "#1 OK G", "#0 OK", "#0 OK X", "OK G"};
-	char text[64];
+	    "#0 EXDEV G 1101;" REC "\n" REC "\n" REC ";#. 0 0;"
+	    "#1 OK G 10;" REC ";#. 3 17;";
+	static const char *const bad[] = {"#1 OK G 00;;#. 0 0;",
+	    "#0 OK;;#. 0 0;", "#0 OK G;;#. 0 0;", "#0 OK X 0000;;#. 0 0;",
+	    "OK G 0000;;#. 0 0;", "#0 OK G 00;;#. 0 0;",
+	    "#0 OK G 00000;;#. 0 0;", "#0 OK G 1000;;#. 0 0;",
+	    "#0 OK G 0000;" REC ";#. 0 0;", "#0 OK G 1000;" REC "\n;#. 0 0;",
+	    "#0 OK G 1000;" REC "\n" REC ";#. 0 0;",
+	    "#0 OK G 1200;" REC "\n" REC ";#. 0 0;",
+	    "#0 OK G 1100;" REC " " REC ";#. 0 0;", "#0 OK G 0000;;#. 4 0;",
+	    "#0 OK G 0000;;#. 0;", "#0 OK G 0000;;", "#0 OK G 0000;;#. 0 0;x"};
 	size_t i;
 
 	(void)state;
@@ -322,17 +351,14 @@ results(void **state)
 	for (i = 0; i < sizeof(good) - 1; i++)
 		assert_int_equal(
 		    script_parse_changes(good, i, c, 2, r), -EPROTO);
-	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		snprintf(text, sizeof(text), "%s%c#. 0 0", bad[i], 0);
+	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		assert_int_equal(
-		    script_parse_changes(text, strlen(bad[i]) + 8, c, 1, r),
+		    script_parse_changes(bad[i], strlen(bad[i]), c, 1, r),
 		    -EPROTO);
-	}
-	/* A path that nobody asked for. */
+	/* Nothing was looked at. */
 	assert_int_equal(
-	    script_parse_changes("#0 OK G\0" REC "\0/z\0\0#. 0 0\0",
-		sizeof("#0 OK G\0" REC "\0/z\0\0#. 0 0"), c, 1, r),
-	    -EPROTO);
+	    script_parse_changes("#0 EIO B ;;#. 0 0;", 18, c, 1, r), 0);
+	assert_true(r[0].error == -EIO && r[0].found == 0);
 }
 
 static void

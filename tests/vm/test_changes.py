@@ -4,6 +4,7 @@ import concurrent.futures
 import errno
 import hashlib
 import os
+import re
 import secrets
 import stat
 import subprocess
@@ -692,7 +693,7 @@ def test_replaced_when_it_cannot_be_written_in_place(room):
     command, how = room.composed("write", BINARY, path=path, how=MUST,
                                  token=token())
     # stands in for a disk that fills up between the check and the write
-    broken = command.replace(b'cat "$g" >"$1"',
+    broken = command.replace(b'cat "$g" 2>&1 >"$1"',
                              b'{ head -c 9 "$g" >"$1"; false; }')
     assert broken != command
     result = room.result(room.run(broken), how)
@@ -759,6 +760,34 @@ def test_the_same_command_run_at_the_same_time(room, op):
     if op == "rename":
         path = room.tree / "g"
     assert path.read_bytes() == expected
+    no_leftovers(room)
+
+
+def test_pieces_that_did_not_get_there(room):
+    """Too short, or when nothing else will see it: with other bytes."""
+    path, mine = room.tree / "f", token()
+    staged = room.tree / (".gentilityfs-" + mine)
+    for data in os.urandom(6000), TEXT[:60000]:
+        for verify in 0, 1:
+            assert room.change("piece", bytes(100000), path=path, token=mine,
+                               offset=0)["error"] == 0
+            command, how = room.composed("piece", data, path=path, offset=10,
+                                         token=mine, verify=verify)
+            # some of the base64 is missing
+            cut = re.sub(rb"[A-Za-z0-9+/]{400}(=*')", rb"\1", command)
+            assert cut != command
+            assert room.result(room.run(cut), how)["error"] == errno.EIO
+            result = room.result(room.run(command), how)
+            assert result["error"] == 0 and "path" not in result
+            assert staged.read_bytes()[10:len(data) + 10] == data
+        # other bytes, as many
+        command, how = room.composed("piece", data[:1000], path=path,
+                                     offset=0, token=mine, verify=1)
+        other = re.sub(rb"([A-Za-z0-9+/]{400}).{8}(=*')", rb"\1AAAAAAAA\2",
+                       command)
+        assert len(other) == len(command) and other != command
+        assert room.result(room.run(other), how)["error"] == errno.EIO
+    room.change("abort", path=path, token=mine)
     no_leftovers(room)
 
 

@@ -309,6 +309,7 @@ get_change(char **argv)
 		TEXT(sha256);
 		NUMBER(data_len, 10);
 		NUMBER(again, 10);
+		NUMBER(verify, 10);
 		NUMBER(mode, 8);
 		NUMBER(major, 10);
 		NUMBER(minor, 10);
