@@ -62,7 +62,7 @@ fs_read_file(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
 	struct node *n;
 	char *path;
 	int error, tries, pauses = 0;
-	bool soon;
+	bool soon, replaced;
 
 	for (tries = 0; tries < READ_TRIES;) {
 		soon = pauses < READ_TRIES;
@@ -72,6 +72,7 @@ fs_read_file(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
 			tree_unlock(fs->tree);
 			return -ESTALE;
 		}
+		replaced = n->replaced;
 		/* It stays while the file is open, as it is. */
 		c = NULL;
 		blob = NULL;
@@ -113,8 +114,10 @@ fs_read_file(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
 			error = room_stat(fs->room, w, path);
 		} else {
 			free(path);
-			return error == -EAGAIN || error == -ENOENT ? -ESTALE
-								    : error;
+			return error == -EAGAIN ||
+				(error == -ENOENT && replaced)
+			    ? -ESTALE
+			    : error;
 		}
 		free(path);
 		if (error != 0)

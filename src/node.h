@@ -79,6 +79,7 @@ struct node {
 	bool control : 1; /* .exec: lives outside the tree, names is empty */
 	bool json : 1; /* control: .exec.json */
 	bool stale : 1; /* of a VM that is gone */
+	bool replaced : 1; /* its name is another file's now */
 	bool local : 1; /* unsent changes: the VM's word on size and times
 			 * does not count */
 };

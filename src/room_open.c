@@ -108,7 +108,7 @@ room_explain(
 		break;
 	case -EKEYREJECTED:
 		snprintf(detail, 512,
-		    "%s has a certificate that is not trusted%s%.120s; for a "
+		    "%s has a certificate that is not trusted%s%.240s; for a "
 		    "private one use -o cacert=FILE",
 		    c->base_url, colon, cause);
 		break;

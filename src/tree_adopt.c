@@ -99,6 +99,7 @@ tree_adopt_entry(
 	if (d != NULL) {
 		uint64_t child = d->node->nlookup > 0 ? d->node->id : 0;
 
+		d->node->replaced = true;
 		tree_remove(t, d);
 		if (child != 0 && t->notify != NULL)
 			notify_entry(t->notify, dir->id, e->name);
