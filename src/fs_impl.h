@@ -207,9 +207,6 @@ void fs_free_dirs(struct fs *);
 /* Are there numbers of this file system in memory?  Tree locked. */
 bool fs_statfs_known(struct fs *, uint64_t dev);
 
-/* Check everything that is in use anew, and tell the kernel. */
-void fs_check_all(struct fs *);
-
 /* The handlers, by file. */
 void fs_init(void *, struct fuse_conn_info *);
 void fs_lookup(fuse_req_t, fuse_ino_t, const char *);

@@ -91,7 +91,6 @@ hook_adopt_listing(
 
 	tree_adopt_listing(fs->tree, l, epoch, checked);
 	fs_walk_note_sent(fs, l->path, l->count);
-	tree_shrink(fs->tree, fs->options->cache_entries);
 }
 
 static void
@@ -116,8 +115,11 @@ hook_more(void *arg, char **paths, size_t max)
 static void
 hook_answered(void *arg, uint64_t ms)
 {
-	tree_note_delay(((struct fs *)arg)->tree, ms);
-	fs_walk_note_delay(arg, ms);
+	struct fs *fs = arg;
+
+	tree_note_delay(fs->tree, ms);
+	tree_shrink(fs->tree, fs->options->cache_entries);
+	fs_walk_note_delay(fs, ms);
 }
 
 static bool
@@ -202,12 +204,6 @@ fs_check(struct fs *fs, uint64_t trusted)
 	    error == 0 && n == FS_CHECK_DIRS && ++rounds < FS_CHECK_ROUNDS);
 	free(paths);
 	notify_drain(fs->notify);
-}
-
-void
-fs_check_all(struct fs *fs)
-{
-	fs_check(fs, 1);
 }
 
 /* What was trusted before a command ran is no longer known to be so; what was
@@ -385,7 +381,7 @@ struct check {
 static void
 check_run(struct job *job)
 {
-	fs_check_all(((struct check *)job)->fs);
+	fs_check(((struct check *)job)->fs, 1);
 }
 
 static void

@@ -52,7 +52,8 @@ struct room_hooks {
 	 * room frees them); returns how many.
 	 */
 	size_t (*more)(void *arg, char **paths, size_t max);
-	/* A metadata command's answer is here, after so long (ms). */
+	/* A metadata command's answer came after so long (ms), and has been
+	 * adopted. */
 	void (*answered)(void *arg, uint64_t ms);
 	/* Is it worth asking for the file system's numbers along with this
 	 * directory's listing?  Then here they are. */

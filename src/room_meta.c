@@ -169,6 +169,7 @@ batch_send(struct batch *b)
 	char nonce[17], *command = NULL, *payload = NULL;
 	size_t len, payload_len = 0, at = 0, i;
 	enum script_tools tools = room_tools(r);
+	uint64_t took;
 	int error;
 
 	for (i = 0; i < b->count; i++)
@@ -198,9 +199,10 @@ batch_send(struct batch *b)
 	    payload + at, payload_len - at, items, b->count, &replies);
 	if (error != 0)
 		goto out;
-	r->hooks.answered(r->hooks.arg, room_now() - b->checked);
+	took = room_now() - b->checked;
 	for (i = 0; i < b->count; i++)
 		batch_adopt(b, &b->items[i], &replies[i]);
+	r->hooks.answered(r->hooks.arg, took);
 out:
 	if (error == -EPROTO) {
 		log_error("the VM's listing makes no sense");

@@ -376,12 +376,6 @@ blob_put(struct blob *b)
 	pthread_mutex_unlock(&s->lock);
 }
 
-const struct validator *
-blob_validator(const struct blob *b)
-{
-	return &b->version;
-}
-
 bool
 blob_has(struct blob *b, uint64_t size)
 {

@@ -34,7 +34,6 @@ void store_clear(struct store *);
 struct blob *store_get(struct store *, const struct validator *);
 void blob_hold(struct blob *);
 void blob_put(struct blob *); /* NULL is ok */
-const struct validator *blob_validator(const struct blob *);
 /* Are the first `size` bytes here? */
 bool blob_has(struct blob *, uint64_t size);
 
@@ -92,7 +91,5 @@ struct intervals;
 void store_rebase(struct store *, const struct validator *old,
     const struct validator *now, uint64_t keep, int fd,
     const struct intervals *);
-/* The directory for work files of mounts that were killed; "" if none. */
-const char *store_dir(struct store *);
 
 #endif

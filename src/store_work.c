@@ -11,12 +11,6 @@
 
 /* Work files for unsent changes, and how they become cached versions. */
 
-const char *
-store_dir(struct store *s)
-{
-	return s->dir == NULL ? "" : s->dir;
-}
-
 int
 store_new_work(struct store *s, int *fd, char **path)
 {
