@@ -454,6 +454,23 @@ def settle(room, samples=6):
 # -- file operations, to be run by do() ---------------------------------------
 
 
+def outcome(func, *args):
+    """What it returns, or the errno that it fails with."""
+    try:
+        return func(*args)
+    except OSError as e:
+        return e.errno
+
+
+def outcome_signed(func, *args):
+    """What it returns (True for None), or the negative errno."""
+    try:
+        value = func(*args)
+        return True if value is None else value
+    except OSError as e:
+        return -e.errno
+
+
 def read_file(path):
     with open(path, "rb", buffering=0) as f:
         parts = []

@@ -15,24 +15,14 @@ import tempfile
 
 import pytest
 
+from helpers_write import save
 from mountlib import (
-    DEADLINE, DRIVER, MIB, SANITIZED, TOP, Call, Mount, do, pattern, put, raises,
-    read_file, run, settle, wait_until, write_file,
+    DEADLINE, DRIVER, MIB, SANITIZED, TOP, Call, Mount, do, outcome, pattern,
+    put, raises, read_file, run, settle, wait_until,
 )
 
 W = "workspace"
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-
-
-def outcome(func, *args):
-    try:
-        return func(*args)
-    except OSError as e:
-        return e.errno
-
-
-def save(path, data):
-    write_file(path, data, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
 
 
 @pytest.fixture

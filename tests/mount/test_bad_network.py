@@ -13,10 +13,11 @@ import time
 import pytest
 
 from hostile import Answer, Hostile
+from helpers_write import save
 from mountlib import (
     DEADLINE, DRIVER, MIB, Call, Gate, Hang, Mount, Program, Result, do,
-    exec_script, mounts, pattern, put, raises, read_file, run, unmount,
-    wait_until, write_file,
+    exec_script, mounts, outcome, pattern, put, raises, read_file, run,
+    unmount, wait_until,
 )
 
 FRESH = "cache_timeout=0"
@@ -28,17 +29,6 @@ SILENT = (errno.ETIMEDOUT, errno.EIO)
 def bad(room):
     with Hostile(room) as server:
         yield server
-
-
-def outcome(func, *args):
-    try:
-        return func(*args)
-    except OSError as e:
-        return e.errno
-
-
-def save(path, data):
-    write_file(path, data, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
 
 
 # -- too slow -------------------------------------------------------------------

@@ -15,8 +15,8 @@ from hostile import (
     Answer, Hostile, certificate, entry, forge, lying, payload,
 )
 from mountlib import (
-    DEADLINE, DRIVER, MIB, SANITIZED, Call, Mount, Result, do, exec_script, pattern,
-    put, raises, read_file, run, write_file, wait_until,
+    DEADLINE, DRIVER, MIB, SANITIZED, Call, Mount, Result, do, exec_script,
+    outcome, pattern, put, raises, read_file, run, wait_until, write_file,
 )
 
 FRESH = "cache_timeout=0"  # each open asks
@@ -27,13 +27,6 @@ W = "workspace"
 def bad(room):
     with Hostile(room) as server:
         yield server
-
-
-def outcome(func, *args):
-    try:
-        return func(*args)
-    except OSError as e:
-        return e.errno
 
 
 def walk(path):

@@ -7,8 +7,8 @@ import random
 import time
 
 from mountlib import (
-    MIB, Call, Mount, do, pattern, put, read_file, settle,
-    wait_until, write_file,
+    MIB, Call, Mount, do, outcome_signed as outcome, pattern, put, read_file,
+    settle, wait_until, write_file,
 )
 from test_random_faults import ALLOWED, SEED, rules
 
@@ -18,14 +18,6 @@ WORKERS = 64 if LONG else 16
 SECONDS = float(os.environ.get("GENTILITYFS_LOAD_SECONDS") or
                 (1800 if LONG else 20))
 WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-
-
-def outcome(func, *args):
-    try:
-        value = func(*args)
-        return True if value is None else value
-    except OSError as e:
-        return -e.errno
 
 
 def run(path, script):

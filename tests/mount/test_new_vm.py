@@ -13,8 +13,8 @@ import pytest
 import actions
 from hostile import Hostile
 from mountlib import (
-    DEADLINE, MIB, Call, Mount, do, pattern, put, raises, read_file,
-    wait_until, write_file,
+    DEADLINE, MIB, Call, Mount, do, outcome, pattern, put, raises, read_file,
+    wait_until,
 )
 
 W = "workspace"
@@ -197,13 +197,6 @@ def test_what_was_written_to_the_old_vm_s_file_is_recovered(room, tmp_path):
     assert read_file(room.workspace + "/f") == b"the new VM's\n"
     for fd in ready + go:
         os.close(fd)
-
-
-def outcome(func, *args):
-    try:
-        return func(*args)
-    except OSError as e:
-        return e.errno
 
 
 @pytest.mark.parametrize("form", ["range", "off"])

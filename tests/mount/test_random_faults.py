@@ -10,8 +10,8 @@ import time
 import pytest
 
 from mountlib import (
-    Mount, do, exec_script, pattern, put, read_file, settle,
-    wait_until, write_file,
+    Mount, do, exec_script, outcome_signed as outcome, pattern, put, read_file,
+    settle, wait_until, write_file,
 )
 
 W = "workspace"
@@ -40,14 +40,6 @@ def rules(percent, seed):
                       "fault": kind})
         left -= share
     return found
-
-
-def outcome(func, *args):
-    try:
-        value = func(*args)
-        return True if value is None else value
-    except OSError as e:
-        return -e.errno
 
 
 class Model:
