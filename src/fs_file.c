@@ -15,6 +15,10 @@
 /* So long may it take until the kernel goes by attributes that it was told. */
 #define READ_SETTLE_MS 50
 
+/* So long a handle that reads past the kernel goes on with its version, which
+ * is meant to be read in several calls. */
+#define READ_KEEP_MS 1000
+
 /*
  * The version to be read: the file's as it is known now, unless the kernel
  * still goes by the length of the one that the handle has: what is too short
@@ -29,19 +33,27 @@ read_version(struct fs *fs, struct open_file *h, struct node *n,
 	struct validator v = attr_validator(&n->attr);
 	struct blob *blob = NULL;
 	struct node then = {0};
+	bool keep;
 
 	pthread_mutex_lock(&h->lock);
 	then.attr = h->attr;
-	*soon = *soon && h->blob != NULL && n->told != node_version(&then) &&
+	keep = h->blob != NULL &&
+	    (n->told == node_version(&then) ||
+		(h->direct &&
+		    (n->replaced ||
+			(h->since + READ_KEEP_MS > room_now() &&
+			    tree_known(fs->tree, h->since)))));
+	*soon = *soon && h->blob != NULL && !h->direct && !keep &&
 	    n->told_at + READ_SETTLE_MS > room_now();
 	if (*soon) {
 		;
-	} else if (h->blob != NULL && n->told == node_version(&then)) {
+	} else if (keep) {
 		blob = h->blob;
 		*attr = h->attr;
 	} else if ((blob = store_get(fs->store, &v)) != NULL) {
 		blob_put(h->blob);
 		h->blob = blob;
+		h->since = room_now();
 		*attr = h->attr = n->attr;
 	}
 	if (blob != NULL)
@@ -126,8 +138,9 @@ fs_read_file(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
 	return -EAGAIN;
 }
 
-static int
-read_pseudo(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h)
+int
+fs_read_pseudo(
+    struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h)
 {
 	struct node *n;
 	char *path = NULL;
@@ -136,7 +149,9 @@ read_pseudo(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h)
 	int error;
 
 	tree_lock(fs->tree);
-	if ((n = tree_get(fs->tree, ino)) != NULL)
+	if (h->path != NULL)
+		path = strdup(h->path);
+	else if ((n = tree_get(fs->tree, ino)) != NULL)
 		path = tree_path(fs->tree, n, NULL);
 	tree_unlock(fs->tree);
 	if (path == NULL)
@@ -207,10 +222,10 @@ fs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		    h->session, &w, off, size, &span.buf, &span.len);
 	} else if (pseudo) {
 		pthread_mutex_lock(&h->lock);
-		have = h->data != NULL && off != 0;
+		have = h->data != NULL && (off != 0 || h->path != NULL);
 		pthread_mutex_unlock(&h->lock);
 		if (!have)
-			error = read_pseudo(fs, &w, ino, h);
+			error = fs_read_pseudo(fs, &w, ino, h);
 	} else {
 		error = fs_read_file(fs, &w, ino, h, size, off, &span);
 		if (error == -EAGAIN)

@@ -11,15 +11,18 @@
 struct open_file {
 	TAILQ_ENTRY(open_file) link; /* in fs->files; under the tree's lock */
 	struct session *session; /* of a control file */
-	bool pseudo; /* a file whose size lies: */
+	bool pseudo; /* a file whose size lies, or never stays: */
 	char *data; /* all of it, from the first read on */
 	size_t len;
+	char *path; /* to read it by, when another file took its name */
 	pthread_mutex_t lock; /* guards data and len */
 	bool writes; /* or made the file: closing it sends */
 	bool reads; /* counts as a reader of the node */
 	bool append;
+	bool direct; /* reads past the kernel's pages and length */
 	struct attr attr; /* of the version that was last read; under lock */
 	struct blob *blob; /* of that version, kept while it is open */
+	uint64_t since; /* when it became that */
 };
 
 static inline struct open_file *
@@ -38,6 +41,10 @@ file_settle(struct open_file *h)
 	pthread_mutex_lock(&h->lock);
 	pthread_mutex_unlock(&h->lock);
 }
+
+/* All bytes of a pseudo file, by one command, into the handle. */
+int fs_read_pseudo(
+    struct fs *, struct wait *, fuse_ino_t, struct open_file *);
 
 /* The bytes of a file; what the cache lacks is fetched.  -EAGAIN: the file was
  * another version at each look. */

@@ -465,6 +465,32 @@ signal_thread(void *arg)
 	return NULL;
 }
 
+static void *
+wait_for_cancel(void *arg)
+{
+	(void)arg;
+	for (;;)
+		pause();
+	return NULL;
+}
+
+/*
+ * libfuse ends its threads by pthread_cancel(), for which glibc loads a
+ * library, or aborts: have it do so now, while there are descriptors for it.
+ */
+static int
+load_cancel(void)
+{
+	pthread_t thread;
+	int error;
+
+	if ((error = thread_create(&thread, NULL, wait_for_cancel, NULL)) != 0)
+		return error;
+	pthread_cancel(thread);
+	pthread_join(thread, NULL);
+	return 0;
+}
+
 int
 fs_loop(struct fs *fs)
 {
@@ -481,7 +507,8 @@ fs_loop(struct fs *fs)
 	pthread_sigmask(SIG_BLOCK, &signals.set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	sigaction(SIGUSR2, &wake, NULL); /* not SA_RESTART */
-	if ((error = thread_create(&thread, NULL, signal_thread, &signals)))
+	if ((error = load_cancel()) != 0 ||
+	    (error = thread_create(&thread, NULL, signal_thread, &signals)))
 		return error;
 	if (fs->options->single) {
 		error = fuse_session_loop(fs->session);

@@ -43,6 +43,7 @@ handle_free(struct fs *fs, struct open_file *h)
 	pthread_mutex_lock(&h->lock);
 	blob_put(h->blob);
 	free(h->data);
+	free(h->path);
 	pthread_mutex_unlock(&h->lock);
 	pthread_mutex_destroy(&h->lock);
 	free(h);
@@ -159,14 +160,14 @@ open_fetch(struct fs *fs, struct wait *w, pid_t pid, fuse_ino_t ino,
 		n = tree_get(fs->tree, ino);
 		h->attr = n->attr;
 		version = node_version(n);
-		told = n->told == version;
+		told = n->told == version && node_is_settled(n);
 		tree_unlock(fs->tree);
 		if ((error = fs_read_file(fs, w, ino, h, 1, 0, &span)) != 0)
 			return error;
 		span_free(&span);
 		tree_lock(fs->tree);
 		n = tree_get(fs->tree, ino);
-		if (node_version(n) == version) {
+		if (node_version(n) == version || h->direct) {
 			node_tell(n);
 			tree_unlock(fs->tree);
 			if (!told) {
@@ -179,6 +180,23 @@ open_fetch(struct fs *fs, struct wait *w, pid_t pid, fuse_ino_t ino,
 		tree_unlock(fs->tree);
 	}
 	return -EAGAIN;
+}
+
+/*
+ * The file changes, or is replaced, faster than we can look: no version of it
+ * can be named, but one command reads one version.
+ */
+static int
+open_unnamed(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
+    char *path, struct fuse_file_info *fi)
+{
+	int error;
+
+	h->path = path;
+	h->pseudo = true;
+	fi->direct_io = 1;
+	error = fs_read_pseudo(fs, w, ino, h);
+	return error == -EAGAIN ? -ESTALE : error;
 }
 
 /* From now on it is this version that the handle reads. */
@@ -194,6 +212,21 @@ open_reads(struct fs *fs, fuse_ino_t ino, struct open_file *h)
 	tree_unlock(fs->tree);
 }
 
+/* The name of a file that is to be read, should it be replaced meanwhile. */
+static char *
+path_to_read(struct fs *fs, fuse_ino_t ino, const struct open_file *h)
+{
+	char *path = NULL;
+	struct node *n;
+
+	tree_lock(fs->tree);
+	n = tree_get(fs->tree, ino);
+	if (n != NULL && !h->writes && S_ISREG(n->attr.mode) && !n->control)
+		path = fs_path_of(fs, n);
+	tree_unlock(fs->tree);
+	return path;
+}
+
 void
 fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
@@ -201,7 +234,8 @@ fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct open_file *h;
 	struct node *n;
 	struct wait w;
-	bool fetch = false;
+	char *path = NULL;
+	bool fetch = false, dead;
 	int error;
 
 	if ((h = handle_new(fs, fi)) == NULL) {
@@ -209,40 +243,49 @@ fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return;
 	}
 	fs_wait_begin(req, &w);
+	path = path_to_read(fs, ino, h);
 	error = fs_find_node(fs, &w, ino, true, &n);
-	if (error == 0 && !n->control && n->opens == 0 &&
-	    node_is_dead(fs->tree, n)) {
-		/* Gone: the kernel looks the name up again. */
-		tree_unlock(fs->tree);
-		error = -ESTALE;
-	}
 	if (error != 0) {
 		fs_wait_end(req, &w);
 		handle_free(fs, h);
+		free(path);
 		fuse_reply_err(req, -error);
 		return;
 	}
+	dead = !n->control && n->opens == 0 && node_is_dead(fs->tree, n);
 	handle_attach(h, n);
 	if (n->control) {
 		error = open_control(fs, req, n, h, fi);
+	} else if (dead) {
+		/* Gone: the kernel looks the name up again. */
+		if (!n->replaced || n->attr.size > OPEN_FETCH) {
+			free(path);
+			path = NULL;
+		}
+		tree_unlock(fs->tree);
+		error = -ESTALE;
 	} else {
 		error = open_regular(fs, n, h, fi);
+		/* Its length, as the kernel has it, can't be relied on. */
+		h->direct =
+		    !h->writes && n->restless && !node_is_settled(n);
 		fetch = error == 0 && !h->pseudo && !n->local && !h->writes &&
 		    n->attr.size > 0 && n->attr.size <= OPEN_FETCH &&
-		    !fi->keep_cache;
+		    (!fi->keep_cache || h->direct);
+		h->direct = h->direct && fetch;
 		tree_unlock(fs->tree);
 	}
 	if (fetch)
 		error = open_fetch(fs, &w, fuse_req_ctx(req)->pid, ino, h);
 	if (error == 0 && h->session == NULL && !h->pseudo && !h->writes) {
 		open_reads(fs, ino, h);
-	} else if (error == -EAGAIN) {
-		/* It changes faster than we can look: no version of it can be
-		 * named, but one command reads one version. */
-		h->pseudo = true;
-		fi->direct_io = 1;
-		error = 0;
+		fi->direct_io = h->direct;
+	} else if ((fetch || dead) && path != NULL &&
+	    (error == -EAGAIN || error == -ESTALE)) {
+		error = open_unnamed(fs, &w, ino, h, path, fi);
+		path = NULL;
 	}
+	free(path);
 	fs_wait_end(req, &w);
 	fi->fh = (uintptr_t)h;
 	if (error != 0) {

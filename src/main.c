@@ -21,6 +21,8 @@
 #include "supervisor.h"
 #include "version.h"
 
+#define THREAD_STACK ((size_t)1024 * 1024)
+
 /* Of a daemon not yet mounted: where its parent hears how it went; or -1. */
 static int parent_fd = -1;
 
@@ -215,6 +217,22 @@ harden(bool debug)
 		prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 
+/* Hundreds of threads, most of them asleep, in little address space. */
+static void
+limit_stacks(void)
+{
+	pthread_attr_t attr;
+	size_t size;
+
+	if (pthread_getattr_default_np(&attr) != 0)
+		return;
+	if (pthread_attr_getstacksize(&attr, &size) == 0 &&
+	    size > THREAD_STACK &&
+	    pthread_attr_setstacksize(&attr, THREAD_STACK) == 0)
+		pthread_setattr_default_np(&attr);
+	pthread_attr_destroy(&attr);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -237,8 +255,8 @@ main(int argc, char **argv)
 	harden(options.debug);
 	signal(SIGPIPE, SIG_IGN);
 	umask(077);
-	/* Hundreds of threads, most of them asleep: a heap for each would be
-	 * mostly holes. */
+	limit_stacks();
+	/* A heap for each thread would be mostly holes. */
 	mallopt(M_ARENA_MAX, 2);
 	/* Blocks on their way to the cache: used again, not mapped again. */
 	mallopt(M_MMAP_THRESHOLD, 4 << 20);

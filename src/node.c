@@ -324,6 +324,12 @@ node_version(const struct node *n)
 	return hash;
 }
 
+bool
+node_is_settled(const struct node *n)
+{
+	return n->moved == 0 || n->moved + NODE_SETTLE_MS < room_now();
+}
+
 void
 node_tell(struct node *n)
 {

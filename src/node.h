@@ -71,6 +71,8 @@ struct node {
 	uint64_t first_ino; /* shown instead of the VM's number; 0: none */
 	uint64_t told; /* S_IFREG: node_version() that the kernel has seen */
 	uint64_t told_at; /* S_IFREG: when it was told that */
+	uint64_t moved; /* S_IFREG: when its name was last seen with other
+			 * bytes than the kernel knew; 0: never */
 	uint64_t pages; /* S_IFREG: node_version() of the kernel's pages */
 	uint16_t readers; /* S_IFREG: handles that only read */
 	uint16_t writers; /* S_IFREG: handles that may write */
@@ -80,6 +82,7 @@ struct node {
 	bool json : 1; /* control: .exec.json */
 	bool stale : 1; /* of a VM that is gone */
 	bool replaced : 1; /* its name is another file's now */
+	bool restless : 1; /* when it moved it had just moved before */
 	bool local : 1; /* unsent changes: the VM's word on size and times
 			 * does not count */
 };
@@ -189,6 +192,11 @@ size_t tree_local_nodes(struct tree *, uint64_t *ids, size_t max);
 void tree_replace(struct tree *);
 /* A number for the version of a file's contents. */
 uint64_t node_version(const struct node *);
+/* So long after it moved the kernel may still be told the version before, by
+ * an answer under way, in milliseconds. */
+#define NODE_SETTLE_MS 10000
+bool node_is_settled(const struct node *);
+
 /* The kernel is told the node's attributes. */
 void node_tell(struct node *);
 /* Is the node of a VM that is gone, or removed? */

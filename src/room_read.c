@@ -38,6 +38,9 @@ read_by_command(struct room *r, const char *path, const struct attr *attr,
 		    payload, payload_len, &data, out_len, &a, &z);
 	if (error == -EPROTO)
 		error = -EIO;
+	if (error == 0 && attr == NULL && *out_len >= READ_PSEUDO &&
+	    a.size > *out_len)
+		error = -EFBIG; /* only its beginning came */
 	if (error == 0 && attr != NULL) {
 		asked = attr_validator(attr);
 		before = attr_validator(&a);

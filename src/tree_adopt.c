@@ -10,6 +10,14 @@
 /* How the tree takes in what the VM says: listings, single attributes, a new
  * VM.  Every difference to what was known is told to the kernel. */
 
+/* The name of `old` was found with other bytes: they are those of n. */
+static void
+node_move(const struct node *old, struct node *n)
+{
+	n->restless = !node_is_settled(old);
+	n->moved = room_now();
+}
+
 void
 tree_adopt_attr(
     struct tree *t, struct node *n, const struct attr *a, uint64_t checked)
@@ -33,8 +41,9 @@ tree_adopt_attr(
 		node_unlink_index(t, n);
 	n->attr = *a;
 	node_index(t, n);
-	if (other && n->checked != 0) {
-		if (n->nlookup > 0 && t->notify != NULL)
+	if (other && n->checked != 0 && n->nlookup > 0) {
+		node_move(n, n);
+		if (t->notify != NULL)
 			notify_inode(t->notify, n->id);
 	}
 	n->checked = checked;
@@ -61,7 +70,12 @@ tree_touch_dir(struct tree *t, struct node *dir)
 	dir->dir->version++;
 }
 
-/* Does the node stand for what the VM has by this name now? */
+/*
+ * Does the node stand for what the VM has by this name now?  A regular file
+ * that is another one, or has other bytes and is not open, gets a new node:
+ * who reads the old one goes on with that, as on every file system, and the
+ * kernel mixes neither lengths nor pages of two versions.
+ */
 static bool
 node_matches(struct tree *t, struct node *n, const struct entry *e)
 {
@@ -77,12 +91,13 @@ node_matches(struct tree *t, struct node *n, const struct entry *e)
 	shared = tree_find_linked(t, &e->attr);
 	if (shared != NULL)
 		return shared == n;
-	if (!S_ISREG(e->attr.mode) ||
-	    (n->attr.ino == e->attr.ino && n->attr.dev == e->attr.dev))
+	if (!S_ISREG(e->attr.mode))
 		return true;
-	/* Another file: who reads the old one goes on with that, as on every
-	 * file system.  But what is written is meant for this name. */
-	return !n->linked && (n->readers == 0 || n->writers > 0);
+	if (n->attr.ino != e->attr.ino || n->attr.dev != e->attr.dev)
+		/* What is written is meant for this name. */
+		return !n->linked && n->writers > 0;
+	return n->opens > 0 || n->linked || n->nlookup == 0 ||
+	    (n->attr.size == e->attr.size && n->attr.mtime == e->attr.mtime);
 }
 
 struct node *
@@ -90,9 +105,11 @@ tree_adopt_entry(
     struct tree *t, struct node *dir, const struct entry *e, uint64_t checked)
 {
 	struct dentry *d = tree_lookup(dir, e->name);
-	struct node *n;
+	struct node *n, then = {0};
+	bool moved = false;
 
-	if (d != NULL && node_matches(t, d->node, e)) {
+	if (d != NULL &&
+	    (checked < d->node->checked || node_matches(t, d->node, e))) {
 		tree_adopt_attr(t, d->node, &e->attr, checked);
 		return d->node;
 	}
@@ -100,6 +117,8 @@ tree_adopt_entry(
 		uint64_t child = d->node->nlookup > 0 ? d->node->id : 0;
 
 		d->node->replaced = true;
+		moved = true;
+		then.moved = d->node->moved;
 		tree_remove(t, d);
 		if (child != 0 && t->notify != NULL)
 			notify_entry(t->notify, dir->id, e->name);
@@ -116,6 +135,8 @@ tree_adopt_entry(
 		node_drop(t, n);
 		return NULL;
 	}
+	if (moved)
+		node_move(&then, n);
 	return n;
 }
 
