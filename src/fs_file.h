@@ -43,8 +43,7 @@ file_settle(struct open_file *h)
 }
 
 /* All bytes of a pseudo file, by one command, into the handle. */
-int fs_read_pseudo(
-    struct fs *, struct wait *, fuse_ino_t, struct open_file *);
+int fs_read_pseudo(struct fs *, struct wait *, fuse_ino_t, struct open_file *);
 
 /* The bytes of a file; what the cache lacks is fetched.  -EAGAIN: the file was
  * another version at each look. */

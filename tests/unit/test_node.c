@@ -204,6 +204,7 @@ test_differences_are_told_to_the_kernel(void **state)
 	told("");
 	a = look_up(t, "/a");
 	b = look_up(t, "/b");
+	node_hold(b);
 	now += 10;
 	adopt(t, "/", after);
 	told("deleted:a inode entry:c root");
@@ -216,11 +217,44 @@ test_differences_are_told_to_the_kernel(void **state)
 	now++;
 	node_tell(b);
 	assert_int_equal(b->told_at, now - 1);
+	node_release(t, b);
 	/* It lives until the kernel forgets it, and no longer. */
 	assert_true(node_is_dead(t, a));
 	assert_int_equal(tree_count(t), 4);
 	forget(t, a);
 	assert_int_equal(tree_count(t), 3);
+}
+
+static void
+test_other_bytes_of_a_file_that_is_not_open_are_another_node(void **state)
+{
+	const struct entry one[] = {file("a", 2, 1), {0}};
+	const struct entry two[] = {file("a", 2, 2), {0}};
+	struct tree *t = *state;
+	struct node *a, *b;
+
+	adopt(t, "/", one);
+	a = look_up(t, "/a");
+	assert_true(node_is_settled(a));
+	now += 10;
+	adopt(t, "/", two);
+	told("entry:a");
+	b = look_up(t, "/a");
+	assert_ptr_not_equal(a, b);
+	assert_true(a->replaced);
+	/* Once is no habit. */
+	assert_false(node_is_settled(b) || b->restless);
+	now += NODE_SETTLE_MS / 2;
+	adopt(t, "/", one);
+	assert_true(find(t, "/a")->restless);
+	forget(t, a);
+	forget(t, b);
+	now += NODE_SETTLE_MS + 1;
+	a = look_up(t, "/a");
+	assert_true(node_is_settled(a));
+	adopt(t, "/", two);
+	assert_false(find(t, "/a")->restless);
+	forget(t, a);
 }
 
 static void
@@ -635,6 +669,7 @@ main(void)
 	static const struct CMUnitTest tests[] = {
 	    TEST(test_a_listing_adopted_twice_changes_nothing),
 	    TEST(test_differences_are_told_to_the_kernel),
+	    TEST(test_other_bytes_of_a_file_that_is_not_open_are_another_node),
 	    TEST(test_what_the_kernel_never_saw_is_no_notice),
 	    TEST(test_a_name_that_becomes_something_else),
 	    TEST(test_hidden_names_do_not_come_in),
