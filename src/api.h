@@ -123,9 +123,13 @@ int api_read_file(
 int api_read_raw(struct api *, const char *path, uint64_t size, uint64_t offset,
     size_t len, void *buf, size_t *got);
 
+/* Is it so that the raw endpoint works, but gives files only as a whole? */
+bool api_is_raw_whole(struct api *);
+
 /*
  * A whole file of known size by the raw endpoint, in constant memory, for
- * rooms where Range does not work.  The sink runs on the engine thread and
+ * rooms where Range does not work.  An answer that does not tell its length
+ * beforehand is of no use: -EOPNOTSUPP.  The sink runs on the engine thread and
  * must not block for long; a negative errno of it ends the transfer.  Offsets
  * grow without gaps, but begin at 0 again when a broken transfer is repeated.
  * Errors as for api_read_raw(); what the sink got counts only after a 0.

@@ -61,6 +61,8 @@ raw_piece(void *arg, long status, uint64_t total, const void *data, size_t len)
 	} else {
 		if (total != UINT64_MAX && total != raw->size)
 			return -EAGAIN;
+		if (total == UINT64_MAX && raw->buf == NULL)
+			return -EOPNOTSUPP;
 		if (!whole && raw->type != NULL)
 			return -ECANCELED; /* the headers say it all */
 		if (!whole) {
@@ -275,6 +277,13 @@ api_read_type(struct api *api, const char *path, uint64_t size, char type[96])
 	};
 
 	return path[0] == '/' ? raw_transfer(api, path, &raw) : -EINVAL;
+}
+
+bool
+api_is_raw_whole(struct api *api)
+{
+	return atomic_load(&api->raw_no_range) &&
+	    atomic_load(&api->raw) != API_RAW_OFF;
 }
 
 int

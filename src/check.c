@@ -285,12 +285,15 @@ look_at_api(struct report *r)
 	if (c->tmp == 0 && c->raw_range == 0)
 		say(r, VERDICT_OK, "api",
 		    "raw endpoint: whole files, and parts of them (Range)");
+	else if (c->tmp == 0 && c->raw == 0)
+		say(r, VERDICT_NOTE, "api",
+		    "raw endpoint: no parts of files (Range): those over 1 MiB "
+		    "come as a whole, or in parts by commands, which is "
+		    "slower");
 	else if (c->tmp == 0)
 		say(r, VERDICT_NOTE, "api",
-		    "raw endpoint: %s: files over 1 MiB are read by commands, "
-		    "which is slower",
-		    c->raw == 0 ? "no parts of files (Range)"
-				: "does not work");
+		    "raw endpoint: does not work: files over 1 MiB are read "
+		    "by commands, which is slower");
 	if (c->long_command == 0)
 		say(r, VERDICT_OK, "api", "commands up to %zu KiB",
 		    c->command_max >> 10);

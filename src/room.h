@@ -131,6 +131,20 @@ int room_read(struct room *, struct wait *, const char *path,
     const struct attr *attr, uint64_t offset, size_t len, void *buf,
     size_t *got);
 
+/* Does the service give a part of a file only by commands, but all of it at
+ * once as a stream (api.md: a Range that is answered by 200)? */
+bool room_can_stream(struct room *);
+
+/*
+ * All of such a file, in order: the sink runs on the engine's thread, must not
+ * block for long, and ends it by a negative errno.  Offsets begin at 0 again
+ * when a broken transfer is repeated.  Errors as of room_read(), and
+ * -EOPNOTSUPP: not by this way.
+ */
+int room_read_stream(struct room *, const char *path, const struct attr *,
+    int (*sink)(void *arg, uint64_t offset, const void *data, size_t len),
+    void *arg);
+
 /*
  * The contents of many small files by one command; got() is called for each
  * that did not change meanwhile, with its attributes then.

@@ -126,6 +126,23 @@ room_read(struct room *r, struct wait *wait, const char *path,
 	return room_errno(error);
 }
 
+bool
+room_can_stream(struct room *r)
+{
+	return api_is_raw_whole(r->api);
+}
+
+int
+room_read_stream(struct room *r, const char *path, const struct attr *attr,
+    int (*sink)(void *arg, uint64_t offset, const void *data, size_t len),
+    void *arg)
+{
+	int error = api_stream_raw(r->api, path, attr->size, sink, arg);
+
+	return error == -EOPNOTSUPP || error == -ECANCELED ? error
+							   : room_errno(error);
+}
+
 int
 room_read_type(
     struct room *r, const char *path, const struct attr *attr, char type[96])

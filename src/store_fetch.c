@@ -13,60 +13,44 @@
 #define STORE_PIECE  ((uint64_t)2 * 1024 * 1024) /* one request's share */
 #define STORE_WINDOW ((uint64_t)24 * 1024 * 1024) /* read ahead at most */
 
-struct fetch {
-	struct job job;
-	TAILQ_ENTRY(fetch) link; /* in blob->fetches, until it is done */
-	struct blob *blob;
-	char *path;
-	struct attr attr;
-	uint64_t offset;
-	size_t len, got;
-	char *buf;
-	int error;
-	bool stored; /* the bytes are in the blob's file */
-	struct stats_transfer *transfer; /* of the whole file */
-};
-
-/* Keep fetched bytes in the blob's file; with the lock held. */
-static void
-fetch_store(struct fetch *f)
+bool
+blob_put_bytes(struct blob *b, uint64_t offset, const void *data, size_t len)
 {
-	struct blob *b = f->blob;
 	struct store *s = b->store;
 	struct file *file;
-	uint64_t base;
+	uint64_t base, before;
+	bool stored = false;
 	ssize_t n;
 
 	/* Somebody else has brought it meanwhile. */
-	f->stored = f->got > 0 &&
-	    intervals_cover(&b->present, f->offset, f->offset + f->got);
-	if (f->got == 0 || f->stored || !store_make_room(s, b, f->got) ||
-	    !store_place(s, b, f->offset == 0 && f->got == b->version.size))
-		return;
+	if (intervals_cover(&b->present, offset, offset + len))
+		return true;
+	if (!store_make_room(s, b, len) ||
+	    !store_place(s, b, offset == 0 && len == b->version.size))
+		return false;
 	file = b->file;
 	base = b->base;
 	file->refs++;
-	s->used += f->got; /* before the lock is dropped: others see it */
+	s->used += len; /* before the lock is dropped: others see it */
 	pthread_mutex_unlock(&s->lock);
-	n = pwrite(file->fd, f->buf, f->got, base + f->offset);
+	n = pwrite(file->fd, data, len, base + offset);
 	pthread_mutex_lock(&s->lock);
-	s->used -= f->got;
-	if (n == (ssize_t)f->got && b->file == file && b->base == base) {
-		uint64_t before = intervals_bytes(&b->present);
-
-		if (intervals_add(&b->present, f->offset, f->offset + f->got) ==
-		    0) {
+	s->used -= len;
+	if (n == (ssize_t)len && b->file == file && b->base == base) {
+		before = intervals_bytes(&b->present);
+		if (intervals_add(&b->present, offset, offset + len) == 0) {
 			if (!file->pack)
 				s->used +=
 				    intervals_bytes(&b->present) - before;
-			f->stored = true;
+			stored = true;
 		}
-	} else if (n != (ssize_t)f->got && !s->broken) {
+	} else if (n != (ssize_t)len && !s->broken) {
 		s->broken = true;
 		log_warn("cache: %s; contents are not cached",
 		    n == -1 ? strerror(errno) : "short write");
 	}
 	file_put(file);
+	return stored;
 }
 
 static void
@@ -79,8 +63,8 @@ fetch_run(struct job *job)
 	f->error = room_read(s->room, NULL, f->path, &f->attr, f->offset,
 	    f->len, f->buf, &f->got);
 	pthread_mutex_lock(&s->lock);
-	if (f->error == 0)
-		fetch_store(f);
+	if (f->error == 0 && f->got > 0)
+		f->stored = blob_put_bytes(f->blob, f->offset, f->buf, f->got);
 	stats_transfer_set(
 	    stats, f->transfer, intervals_bytes(&f->blob->present));
 	TAILQ_REMOVE(&f->blob->fetches, f, link);
@@ -97,6 +81,26 @@ fetch_free(struct job *job)
 	free(f->buf);
 	free(f->path);
 	free(f);
+}
+
+/* What the stream of the blob is to bring, with the lock held. */
+static int
+fetch_promise(struct blob *b, const struct interval *what, struct fetch **out)
+{
+	struct fetch *f;
+
+	if ((f = calloc(1, sizeof *f)) == NULL)
+		return -ENOMEM;
+	f->len = what->end - what->start;
+	f->offset = what->start;
+	f->blob = b;
+	f->job.free = fetch_free;
+	b->refs++;
+	TAILQ_INSERT_TAIL(&b->fetches, f, link);
+	job_init(b->store->pool, &f->job);
+	job_begin(&f->job);
+	*out = f;
+	return 0;
 }
 
 /* Begin to fetch an interval, with the lock held; *out is held for the
@@ -195,7 +199,7 @@ blob_read_ahead(struct blob *b, const char *path, const struct attr *attr,
 						   : b->window * 2;
 	if (end > b->next || b->window == 0)
 		b->next = end;
-	if (b->window == 0)
+	if (b->window == 0 || b->stream != NULL)
 		return;
 	stop = end + b->window < size ? end + b->window : size;
 	for (at = end; at < stop;) {
@@ -208,6 +212,8 @@ blob_read_ahead(struct blob *b, const char *path, const struct attr *attr,
 		at = gap.start / STORE_BLOCK * STORE_BLOCK;
 		if ((f = blob_find_fetch(b, gap.start)) != NULL)
 			continue;
+		if (stream_start(b, path, attr, end))
+			break;
 		gap.start = at;
 		/* Whole pieces, or each read would fetch its own sliver. */
 		if (gap.end - gap.start > STORE_PIECE)
@@ -263,6 +269,9 @@ blob_read(struct blob *b, struct wait *wait, const char *path,
 		f = blob_find_fetch(b, gap.start);
 		if ((others = f != NULL)) {
 			job_hold(&f->job);
+		} else if (stream_brings(b, gap.start)) {
+			if ((error = fetch_promise(b, &gap, &f)) != 0)
+				goto fail;
 		} else {
 			blob_plan(b, s->broken ? offset : gap.start,
 			    s->broken ? end : gap.end, &want);
@@ -274,6 +283,12 @@ blob_read(struct blob *b, struct wait *wait, const char *path,
 		error = job_wait(&f->job, wait);
 		if (error == 0)
 			error = f->error;
+		if (error == -ECANCELED && f->buf == NULL) {
+			/* The stream ended: another way, then. */
+			job_put(&f->job);
+			pthread_mutex_lock(&s->lock);
+			continue;
+		}
 		/* It began before we came, and the service before it was back.
 		 */
 		if (error == -ETIMEDOUT && others && !again &&

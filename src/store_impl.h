@@ -24,6 +24,21 @@ struct file {
 	uint64_t end; /* of a pack's last blob */
 };
 
+/* Bytes on their way into a blob. */
+struct fetch {
+	struct job job;
+	TAILQ_ENTRY(fetch) link; /* in blob->fetches, until it is done */
+	struct blob *blob;
+	char *path;
+	struct attr attr;
+	uint64_t offset;
+	size_t len, got;
+	char *buf; /* NULL: the blob's stream brings them */
+	int error;
+	bool stored; /* the bytes are in the blob's file */
+	struct stats_transfer *transfer; /* of the whole file */
+};
+
 struct blob {
 	RB_ENTRY(blob) by_version;
 	TAILQ_ENTRY(blob) lru; /* while refs == 0 */
@@ -35,6 +50,8 @@ struct blob {
 	struct intervals present; /* of the blob */
 	TAILQ_HEAD(fetches, fetch) fetches;
 	uint64_t next, window; /* of a sequential reader */
+	struct stream *stream; /* brings all of it; NULL: none does */
+	bool unstreamable; /* one has failed */
 	bool saved; /* on disk under its name (store_disk.c), */
 	uint32_t crc; /* with this CRC-32; not looked at yet */
 };
@@ -66,6 +83,20 @@ void blob_empty(struct blob *);
 bool store_place(struct store *, struct blob *, bool whole);
 /* Make room for len more bytes of the blob; false: it can't be stored. */
 bool store_make_room(struct store *, struct blob *, uint64_t len);
+
+/* Keep bytes that came; drops the lock for a while.  False: no room. */
+bool blob_put_bytes(
+    struct blob *, uint64_t offset, const void *data, size_t len);
+
+/*
+ * A large file as one stream (store_stream.c), where there is no other good
+ * way.  It goes on while somebody has the blob.
+ */
+/* Begin, for somebody who reads on from `at`; false: there is none. */
+bool stream_start(
+    struct blob *, const char *path, const struct attr *, uint64_t at);
+/* Will it bring this byte soon? */
+bool stream_brings(const struct blob *, uint64_t at);
 
 /*
  * Blobs that outlive the mount (store_disk.c): whole ones, each a file of

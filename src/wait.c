@@ -156,7 +156,7 @@ job_put_unlock(struct job *job)
 		job->free(job);
 }
 
-static void
+void
 job_finish(struct job *job)
 {
 	struct waiter *w;
@@ -284,6 +284,12 @@ job_start(struct job *job)
 	pthread_cond_signal(&p->work);
 	pthread_mutex_unlock(&p->lock);
 	return 0;
+}
+
+void
+job_begin(struct job *job)
+{
+	job_hold(job);
 }
 
 void
