@@ -1,8 +1,9 @@
 #!/bin/bash
 # check.sh [PART...]   install what the tests need, build, and run all checks,
-#                      or only some: lint unit mount sanitize fuzz dist, and
-#                      packages (Debian's, with lintian) and analyze (gcc's and
-#                      clang's analyzers), which are no parts of all
+#                      or only some: lint unit mount sanitize coverage fuzz
+#                      dist, and packages (Debian's, with lintian) and analyze
+#                      (gcc's and clang's analyzers, cppcheck), which are no
+#                      parts of all
 # Works in ./build-check.  Every check runs, also when one before it failed; of
 # a failure the log's end is shown.  With the sanitizers one kind of room is
 # tried, and not every fault; CHECK_LONG=1 tries all.
@@ -307,6 +308,7 @@ analyze_gcc()
 	find src -name '*.c' -print0 | xargs -0 -P "$jobs" -I{} sh -c \
 	    "gcc -fanalyzer -Wno-analyzer-malloc-leak -Werror -c -O1 \
 	    -D_GNU_SOURCE= -DPACKAGE_VERSION='\"0\"' -Isrc -I$out/gcc/src \
+	    -I$out/gcc/src/gx \
 	    $(pkg-config --cflags fuse3 libcurl libcjson libbsd-overlay zlib |
 		tr '\n' ' ') {} -o /dev/null"
 }
@@ -331,13 +333,28 @@ analyze_clang()
 	find src -name '*.c' -print0 | xargs -0 -P "$jobs" -I{} clang-tidy \
 	    --quiet --checks="$checks" --warnings-as-errors='*' {} -- \
 	    -std=gnu11 -D_GNU_SOURCE= -DPACKAGE_VERSION='"0"' -Isrc \
-	    -I"$out/gcc/src" \
+	    -I"$out/gcc/src" -I"$out/gcc/src/gx" \
 	    $(pkg-config --cflags fuse3 libcurl libcjson libbsd-overlay zlib)
+}
+
+# Left out: readdir() is safe for a DIR of one's own.  It does not see that a
+# loop of TAILQ_FOREACH_SAFE sets its variable first.
+analyze_cppcheck()
+{
+	cppcheck -q -j "$jobs" --error-exitcode=1 --inline-suppr \
+	    --enable=warning,portability,performance \
+	    --suppress=readdirCalled --suppress=uninitvar:src/http.c \
+	    --library=posix,gnu --std=c11 -D_GNU_SOURCE -D__linux__ \
+	    -DPACKAGE_VERSION='"0"' \
+	    --include="/usr/include/$(gcc -print-multiarch)/sys/queue.h" \
+	    --include=/usr/include/bsd/sys/tree.h \
+	    -Isrc -I"$out/gcc/src" -I"$out/gcc/src/gx" src contrib/roomd
 }
 
 analyze()
 {
 	check analyze-gcc analyze_gcc
+	! command -v cppcheck >/dev/null || check analyze-cppcheck analyze_cppcheck
 	! command -v clang-tidy >/dev/null || check analyze-clang analyze_clang
 }
 
@@ -420,6 +437,34 @@ sanitize()
 	wait
 }
 
+# How much of the code the unit tests and the main mount tests run.
+coverage_tests='tests/mount/test_browse.py tests/mount/test_contents.py
+    tests/mount/test_change.py tests/mount/test_write.py
+    tests/mount/test_exec.py tests/mount/test_saving.py
+    tests/mount/test_budgets.py tests/mount/test_faults.py
+    tests/mount/test_stream.py tests/mount/test_gx.py
+    tests/mount/test_check.py tests/mount/test_stats.py
+    tests/mount/test_cli.py'
+
+coverage_figure()
+{
+	gcovr -r "$top" --object-directory "$out/coverage" \
+	    -f "$top/src/" --print-summary --txt "$out/coverage.txt" |
+	    grep -E '^(lines|functions|branches)'
+}
+
+coverage()
+{
+	check build-coverage build coverage \
+	    CFLAGS='-g -O0 --coverage -fprofile-update=atomic'
+	unit unit-coverage coverage
+	# shellcheck disable=SC2086 # words are meant to split
+	run_pytest mount-coverage "$out/coverage" 600 "$workers" \
+	    $coverage_tests -k 'not busybox'
+	check coverage coverage_figure
+	sed 's/^/      /' "$logs/coverage.log"
+}
+
 # One target for some seconds; from its corpus if it has one.
 fuzz_one()
 {
@@ -491,9 +536,9 @@ summary()
 
 for part; do
 	case $part in
-	unit | lint | analyze | mount | sanitize | fuzz | dist | packages) ;;
+	unit | lint | analyze | mount | sanitize | coverage | fuzz | dist | packages) ;;
 	*)
-		echo "usage: check.sh [lint|unit|mount|sanitize|fuzz|dist|packages]..." >&2
+		echo "usage: check.sh [lint|unit|mount|sanitize|coverage|fuzz|dist|packages|analyze]..." >&2
 		exit 2
 		;;
 	esac
@@ -530,6 +575,7 @@ else
 	) &
 	sanitize
 	wait
+	coverage
 fi
 check leftovers sweep
 summary

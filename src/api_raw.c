@@ -123,8 +123,8 @@ raw_get(struct api *api, const char *instance, const char *path,
 	if ((target = api_file_target(prefix, path, form)) == NULL)
 		return -ENOMEM;
 	job.req.target = target;
-	/* For raw_piece(), which runs while we wait below.
-	 * cppcheck-suppress autoVariables */
+	/* For raw_piece(), which runs while we wait below. */
+	/* cppcheck-suppress autoVariables */
 	raw->res = &job.res;
 	error = api_run(api, &job);
 	status = job.res.status;
@@ -267,7 +267,7 @@ sink_nothing(void *arg, uint64_t offset, const void *data, size_t len)
 int
 api_read_type(struct api *api, const char *path, uint64_t size, char type[96])
 {
-	char byte;
+	char byte = 0;
 	struct raw_read raw = {
 	    .size = size,
 	    .len = 1,

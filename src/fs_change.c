@@ -312,9 +312,9 @@ make_entry(fuse_req_t req, fuse_ino_t parent, const char *name,
 	if (n != NULL)
 		error = -EEXIST;
 	else if ((error = change_may(fs, dir)) == 0) {
-		if ((c = change_new(fs, what->op, dir, name)) == NULL)
-			error = errno != 0 ? -errno : -ENOMEM;
-		else {
+		if ((c = change_new(fs, what->op, dir, name)) == NULL) {
+			error = errno == ENOENT ? -ENOENT : -ENOMEM;
+		} else {
 			c->ops[0].mode = what->mode;
 			c->ops[0].rdev = what->rdev;
 			if (fs_owner(fs, req, &dir->attr, &owner)) {

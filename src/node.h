@@ -133,7 +133,7 @@ struct node *tree_control_dir(struct tree *, const struct node *control);
 
 /* The kernel was given, or gave back, the node. May free it. */
 void node_remember(struct node *);
-void node_forget(struct tree *, struct node *, uint64_t n);
+void node_forget(struct tree *, struct node *, uint64_t count);
 void node_hold(struct node *);
 void node_release(struct tree *, struct node *);
 

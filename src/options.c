@@ -53,6 +53,8 @@ home_directory(void)
 	/* mount(8) and init may leave HOME out. */
 	if (home != NULL && home[0] == '/')
 		return home;
+	/* Nobody else runs yet. */
+	/* cppcheck-suppress getpwuidCalled */
 	if ((pw = getpwuid(getuid())) != NULL && pw->pw_dir[0] == '/')
 		return pw->pw_dir;
 	return NULL;

@@ -206,6 +206,7 @@ file_new(struct store *s)
 	f->fd = openat(
 	    s->dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (f->fd == -1) {
+		/* cppcheck-suppress memleak ; there is none */
 		free(f);
 		return NULL;
 	}

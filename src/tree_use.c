@@ -113,7 +113,7 @@ tree_shrink(struct tree *t, size_t max)
 		goto out;
 	TAILQ_FOREACH (dir, &t->dirs, by_use)
 		n++;
-	if ((old = calloc(n, sizeof *old)) == NULL)
+	if ((old = calloc(n + 1, sizeof *old)) == NULL)
 		goto out;
 	n = 0;
 	TAILQ_FOREACH (dir, &t->dirs, by_use)

@@ -136,9 +136,11 @@ parse_job(const char *text, unsigned long *job)
 {
 	char *end;
 
+	if (text == NULL || text[0] < '1' || text[0] > '9')
+		return false;
 	errno = 0;
 	*job = strtoul(text, &end, 10);
-	return text[0] >= '1' && text[0] <= '9' && *end == '\0' && errno == 0;
+	return *end == '\0' && errno == 0;
 }
 
 /* 0, or the status to exit with, -1: 0. */

@@ -492,6 +492,8 @@ main(int argc, char **argv)
 	printf("%d\n", port);
 	fflush(stdout);
 	serve(&proxy);
+	while (proxy.count > 0)
+		connection_free(&proxy, proxy.count - 1);
 	return 0;
 usage:
 	fprintf(stderr, "usage: proxy [-r RTT_MS] [-b MBIT] [-w KIB] PORT\n");
