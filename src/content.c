@@ -1,48 +1,10 @@
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "content.h"
-
-struct content {
-	pthread_mutex_t lock; /* guards all below */
-	struct store *store;
-	uint64_t node;
-	int fd; /* the work file; -1: none yet */
-	char *path; /* its name */
-	uint64_t size;
-	struct attr base; /* the VM's version; mode 0: there is none */
-	uint64_t base_size; /* bytes of it that still show through */
-	struct intervals written; /* of the work file */
-	struct intervals dirty; /* written and not sent */
-	struct intervals sending;
-	/*
-	 * What the last attempt sent may have arrived without our knowing:
-	 * then it is sent again just so, under the same token.
-	 */
-	bool unsettled;
-	char token[17];
-	uint64_t token_changes; /* `changes` by then */
-	struct interval appended_then; /* what it appended, if it did */
-	bool create, exclusive;
-	bool whole; /* nothing of the base is to stay: send it all */
-	bool resized; /* its length has to be sent, too */
-	bool appended; /* all that is dirty was appended */
-	bool has_attr;
-	uint32_t mode;
-	struct room_setattr attr;
-	struct blob *kept; /* keeps the base's bytes from being evicted */
-	char *hidden;
-	char *name;
-	uint64_t tried; /* `changes` at the last attempt */
-	uint64_t changes, sent; /* counts, to see changes while sending */
-};
-
-static const struct room_setattr no_attr = {
-    .atime = ROOM_TIME_KEEP, .mtime = ROOM_TIME_KEEP};
+#include "content_impl.h"
 
 int
 content_open(struct content **out, struct store *store, const struct attr *base,
@@ -56,7 +18,7 @@ content_open(struct content **out, struct store *store, const struct attr *base,
 	c->store = store;
 	c->node = node;
 	c->fd = -1;
-	c->attr = no_attr;
+	c->attr = content_no_attr;
 	if (base != NULL) {
 		c->base = *base;
 		c->size = c->base_size = base->size;
@@ -65,8 +27,7 @@ content_open(struct content **out, struct store *store, const struct attr *base,
 	return 0;
 }
 
-/* Forget the work file: what was in it has been sent or given up. */
-static void
+void
 content_drop_work(struct content *c)
 {
 	if (c->fd != -1)
@@ -212,8 +173,8 @@ out:
 	return error;
 }
 
-static void
-setattr_merge(struct room_setattr *to, const struct room_setattr *from)
+void
+content_merge_attr(struct room_setattr *to, const struct room_setattr *from)
 {
 	if (from->set_mode) {
 		to->set_mode = true;
@@ -237,7 +198,7 @@ void
 content_setattr(struct content *c, const struct room_setattr *attr)
 {
 	pthread_mutex_lock(&c->lock);
-	setattr_merge(&c->attr, attr);
+	content_merge_attr(&c->attr, attr);
 	c->has_attr = true;
 	c->changes++;
 	pthread_mutex_unlock(&c->lock);
@@ -448,149 +409,6 @@ content_read(struct content *c, struct wait *wait, const char *path,
 	if (error != 0)
 		span_free(span);
 	return error;
-}
-
-static int
-content_read_work(void *arg, uint64_t offset, void *buf, size_t len)
-{
-	struct content *c = arg;
-	ssize_t n;
-	int error = 0;
-
-	pthread_mutex_lock(&c->lock);
-	n = pread(c->fd, buf, len, offset);
-	if (n == -1)
-		error = -errno;
-	else /* truncated meanwhile: the next sending says so */
-		memset((char *)buf + n, 0, len - n);
-	pthread_mutex_unlock(&c->lock);
-	return error;
-}
-
-void
-content_begin_send(struct content *c, struct room_write *w)
-{
-	pthread_mutex_lock(&c->lock);
-	*w = (struct room_write){
-	    .how = c->whole ? ROOM_WHOLE
-		: c->appended && !c->resized && c->dirty.count == 1
-		? ROOM_APPEND
-		: ROOM_RANGES,
-	    .is_new = c->create,
-	    .exclusive = c->exclusive,
-	    .mode = c->mode,
-	    .expecting = !c->whole && !c->appended,
-	    .expect = attr_validator(&c->base),
-	    .set_size = c->resized || c->whole,
-	    .size = c->size,
-	    .read = content_read_work,
-	    .arg = c,
-	    .attr = c->attr,
-	};
-	w->changes = c->changes;
-	intervals_free(&c->sending);
-	if (c->unsettled && w->how == ROOM_APPEND &&
-	    c->appended_then.end > c->appended_then.start) {
-		/* Just that first, or it would stand there twice. */
-		w->repeat = true;
-		w->changes = c->token_changes;
-		intervals_add(
-		    &c->sending, c->appended_then.start, c->appended_then.end);
-		intervals_remove(
-		    &c->dirty, c->appended_then.start, c->appended_then.end);
-	} else {
-		w->repeat = c->unsettled && c->changes == c->token_changes;
-		/* It may be ours by now, with other bytes. */
-		if (c->unsettled && !w->repeat)
-			w->exclusive = false;
-		c->sending = c->dirty;
-		c->dirty = (struct intervals){0};
-	}
-	if (!w->repeat)
-		room_nonce(c->token);
-	w->token = c->token;
-	w->ranges = c->sending.v;
-	w->nranges = c->sending.count;
-	c->attr = no_attr;
-	c->has_attr = c->whole = c->resized = false;
-	pthread_mutex_unlock(&c->lock);
-}
-
-/* May it have arrived all the same?  (The VM's own errors are certain.) */
-static bool
-error_is_unsettled(int error)
-{
-	return error == -EREMOTEIO || error == -ETIMEDOUT || error == -EIO ||
-	    error == -ECANCELED;
-}
-
-/* It did not arrive: what was taken is to be sent again. */
-static void
-content_unsend(struct content *c, const struct room_write *w)
-{
-	struct room_setattr attr = w->attr;
-	size_t i;
-
-	c->whole = c->whole || w->how == ROOM_WHOLE;
-	c->resized = c->resized || (w->set_size && w->how != ROOM_WHOLE);
-	c->appended = c->appended && w->how == ROOM_APPEND;
-	setattr_merge(&attr, &c->attr);
-	c->attr = attr;
-	c->has_attr = true;
-	for (i = 0; i < c->sending.count; i++)
-		if (c->sending.v[i].start < c->size)
-			intervals_add(&c->dirty, c->sending.v[i].start,
-			    c->sending.v[i].end < c->size ? c->sending.v[i].end
-							  : c->size);
-	intervals_free(&c->sending);
-}
-
-bool
-content_end_send(struct content *c, struct room_write *w, int error,
-    const struct room_changed *now)
-{
-	struct validator old, fresh;
-	bool more;
-
-	pthread_mutex_lock(&c->lock);
-	c->unsettled = error_is_unsettled(error);
-	c->token_changes = c->tried = w->changes;
-	c->appended_then = w->how == ROOM_APPEND && w->nranges == 1
-	    ? w->ranges[0]
-	    : (struct interval){0, 0};
-	if (error != 0) {
-		content_unsend(c, w);
-		pthread_mutex_unlock(&c->lock);
-		return true;
-	}
-	more = c->changes != w->changes;
-	c->sent = w->changes;
-	c->create = c->exclusive = false;
-	old = attr_validator(&c->base);
-	fresh = attr_validator(&now->self);
-	/* What we have is the new version's bytes: they need not come back. */
-	if (!more && now->self.size == c->size) {
-		if (w->how == ROOM_WHOLE) {
-			if (c->fd != -1 && ftruncate(c->fd, c->size) == 0)
-				store_adopt(c->store, &fresh, c->fd, c->size);
-		} else if (w->expecting || w->how == ROOM_APPEND)
-			store_rebase(c->store, &old, &fresh, c->base_size,
-			    c->fd, &c->sending);
-	}
-	c->base = now->self;
-	if (!more) {
-		c->base_size = c->size = now->self.size;
-		content_drop_work(c);
-	} else if (c->whole) {
-		c->base_size = 0; /* emptied again meanwhile */
-	} else if (c->base_size > now->self.size || w->how == ROOM_WHOLE) {
-		/* Written bytes are over the new base as over the old. */
-		c->base_size =
-		    now->self.size < c->size ? now->self.size : c->size;
-	}
-	intervals_free(&c->sending);
-	pthread_mutex_unlock(&c->lock);
-	return more;
 }
 
 const char *
