@@ -187,9 +187,10 @@ add_sum(struct command *c, const struct script_change *ch)
 	    ch->sha256 == NULL ? sum : ch->sha256);
 }
 
-/* " FORM DATA" */
+/* FORM, what is between, and DATA. */
 static void
-add_data(struct command *c, const struct script_change *ch)
+add_form_and_data(
+    struct command *c, const struct script_change *ch, const char *between)
 {
 	unsigned char *packed = NULL;
 	char *text = NULL;
@@ -202,12 +203,22 @@ add_data(struct command *c, const struct script_change *ch)
 		command_fail(c);
 		goto out;
 	}
-	command_add(c, packed != NULL ? " z '" : " r '");
+	command_add(c, packed != NULL ? "z" : "r");
+	command_add(c, between);
+	command_add(c, "'");
 	command_add(c, text);
 	command_add(c, "'");
 out:
 	free(packed);
 	free(text);
+}
+
+/* " FORM DATA" */
+static void
+add_data(struct command *c, const struct script_change *ch)
+{
+	command_add(c, " ");
+	add_form_and_data(c, ch, " ");
 }
 
 /* Seconds rounded down, and the nanoseconds. */
@@ -387,7 +398,6 @@ add_arguments(
 	case SCRIPT_PIECE:
 		command_addf(c, " %s %" PRIu64, ch->token, ch->offset);
 		add_sum(c, ch);
-		add_data(c, ch);
 		break;
 	case SCRIPT_COMMIT:
 		add_how(c, ch);
@@ -444,6 +454,11 @@ script_compose_changes(enum script_tools tools, const char *nonce,
 		}
 		if (!ch->again != !again)
 			command_addf(&c, "A=%d\n", again = ch->again != 0);
+		if (ch->op == SCRIPT_PIECE) {
+			command_add(&c, "_O=");
+			add_form_and_data(&c, ch, " _D=");
+			command_add(&c, "\n");
+		}
 		command_addf(&c, "X %zu %s ", i, ops[ch->op].function);
 		command_add_quoted(&c, ch->path);
 		if (ops[ch->op].to) {

@@ -2,11 +2,12 @@
 # Staging, for X of change.sh: the bytes of a file lie in a hidden file beside
 # it, .gentilityfs-TOKEN, or in the temporary directory when its own can't be
 # written.
-#	Pc PATH TOKEN OFFSET SIZE SUM FORM DATA
+#	Pc PATH TOKEN OFFSET SIZE SUM
 #			a piece of a staged file, in any order; SIZE and SUM
 #			(SHA-256; "-": what takes up the whole verifies it)
-#			are the piece's.  FORM z: DATA is gzipped before
-#			base64, r: only base64.  No records
+#			are the piece's.  Its bytes are in _D, since a shell
+#			hands long arguments on slowly: with _O=z gzipped
+#			before base64, with _O=r only base64.  No records
 #	Ab PATH TOKEN	remove what is staged
 # Set g to the staged file for path $1 and token $2.
 j() {
@@ -52,10 +53,10 @@ Pc() {
 	_f="bs=$(($4 > 0 ? $4 : 1)) iflag=fullblock oflag=seek_bytes"
 	_f="$_f conv=notrunc"
 	# shellcheck disable=SC2086 # several words
-	case $6 in
-	z) o=$(printf %s "$7" | a | gzip -dc |
+	case $_O in
+	z) o=$(printf %s "$_D" | a | gzip -dc |
 	    dd $_f seek="$3" of="$g" 2>&1) ;;
-	*) o=$(printf %s "$7" | a | dd $_f seek="$3" of="$g" 2>&1) ;;
+	*) o=$(printf %s "$_D" | a | dd $_f seek="$3" of="$g" 2>&1) ;;
 	esac || To "$o"
 	if [ "$5" = - ]; then
 		case $4/$o in
