@@ -71,8 +71,8 @@ struct node {
 	uint64_t first_ino; /* shown instead of the VM's number; 0: none */
 	uint64_t told; /* S_IFREG: node_version() that the kernel has seen */
 	uint64_t told_at; /* S_IFREG: when it was told that */
-	uint64_t moved; /* S_IFREG: when its name was last seen with other
-			 * bytes than the kernel knew; 0: never */
+	uint64_t moved; /* S_IFREG: when the VM last gave it other bytes while
+			 * the kernel knew it; 0: never */
 	uint64_t pages; /* S_IFREG: node_version() of the kernel's pages */
 	uint16_t readers; /* S_IFREG: handles that only read */
 	uint16_t writers; /* S_IFREG: handles that may write */

@@ -10,14 +10,6 @@
 /* How the tree takes in what the VM says: listings, single attributes, a new
  * VM.  Every difference to what was known is told to the kernel. */
 
-/* The name of `old` was found with other bytes: they are those of n. */
-static void
-node_move(const struct node *old, struct node *n)
-{
-	n->restless = !node_is_settled(old);
-	n->moved = room_now();
-}
-
 void
 tree_adopt_attr(
     struct tree *t, struct node *n, const struct attr *a, uint64_t checked)
@@ -42,7 +34,10 @@ tree_adopt_attr(
 	n->attr = *a;
 	node_index(t, n);
 	if (other && n->checked != 0 && n->nlookup > 0) {
-		node_move(n, n);
+		if (old.size != now.size || old.mtime != now.mtime) {
+			n->restless = !node_is_settled(n);
+			n->moved = room_now();
+		}
 		if (t->notify != NULL)
 			notify_inode(t->notify, n->id);
 	}
@@ -105,8 +100,7 @@ tree_adopt_entry(
     struct tree *t, struct node *dir, const struct entry *e, uint64_t checked)
 {
 	struct dentry *d = tree_lookup(dir, e->name);
-	struct node *n, then = {0};
-	bool moved = false;
+	struct node *n;
 
 	if (d != NULL &&
 	    (checked < d->node->checked || node_matches(t, d->node, e))) {
@@ -117,8 +111,6 @@ tree_adopt_entry(
 		uint64_t child = d->node->nlookup > 0 ? d->node->id : 0;
 
 		d->node->replaced = true;
-		moved = true;
-		then.moved = d->node->moved;
 		tree_remove(t, d);
 		if (child != 0 && t->notify != NULL)
 			notify_entry(t->notify, dir->id, e->name);
@@ -135,8 +127,6 @@ tree_adopt_entry(
 		node_drop(t, n);
 		return NULL;
 	}
-	if (moved)
-		node_move(&then, n);
 	return n;
 }
 
