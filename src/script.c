@@ -79,21 +79,35 @@ command_start(struct command *c, const char *nonce)
 	command_add(c, vm_prelude);
 }
 
-void
-command_add_tools(struct command *c, enum script_tools tools)
+/* The text for the tools that there are; for each kind, by a test. */
+static void
+command_add_for_tools(struct command *c, enum script_tools tools,
+    const char *gnu, const char *busybox)
 {
 	if (tools == SCRIPT_TOOLS_UNKNOWN)
 		command_add(c,
 		    "if [ \"$(find / -maxdepth 0 -printf x)\" = x ]"
 		    "\nthen\n");
 	if (tools != SCRIPT_TOOLS_BUSYBOX)
-		command_add(c, vm_list_gnu);
+		command_add(c, gnu);
 	if (tools == SCRIPT_TOOLS_UNKNOWN)
 		command_add(c, "else\n");
 	if (tools != SCRIPT_TOOLS_GNU)
-		command_add(c, vm_list_busybox);
+		command_add(c, busybox);
 	if (tools == SCRIPT_TOOLS_UNKNOWN)
 		command_add(c, "fi\n");
+}
+
+void
+command_add_records(struct command *c, enum script_tools tools)
+{
+	command_add_for_tools(c, tools, vm_record_gnu, vm_record_busybox);
+}
+
+void
+command_add_frame(struct command *c)
+{
+	command_add(c, vm_frame);
 }
 
 char *
@@ -198,12 +212,13 @@ script_item_size(const struct script_item *item)
 size_t
 script_base_size(enum script_tools tools)
 {
-	size_t n = sizeof(vm_prelude) + sizeof(vm_list) + 256;
+	size_t n =
+	    sizeof(vm_prelude) + sizeof(vm_frame) + sizeof(vm_list) + 256;
 
 	if (tools != SCRIPT_TOOLS_BUSYBOX)
-		n += sizeof(vm_list_gnu);
+		n += sizeof(vm_record_gnu) + sizeof(vm_list_gnu);
 	if (tools != SCRIPT_TOOLS_GNU)
-		n += sizeof(vm_list_busybox);
+		n += sizeof(vm_record_busybox) + sizeof(vm_list_busybox);
 	if (tools == SCRIPT_TOOLS_UNKNOWN)
 		n += sizeof(vm_probe);
 	return n;
@@ -261,7 +276,9 @@ compose(enum script_tools tools, bool probe, const char *nonce,
 	struct command c;
 
 	command_start(&c, nonce);
-	command_add_tools(&c, tools);
+	command_add_frame(&c);
+	command_add_records(&c, tools);
+	command_add_for_tools(&c, tools, vm_list_gnu, vm_list_busybox);
 	command_add(&c, vm_list);
 	if (probe)
 		command_add(&c, vm_probe);
@@ -293,7 +310,8 @@ script_compose_read(enum script_tools tools, const char *nonce,
 	struct command c;
 
 	command_start(&c, nonce);
-	command_add_tools(&c, tools);
+	command_add_frame(&c);
+	command_add_records(&c, tools);
 	command_add(&c, vm_read);
 	command_add(&c, "I() {\nR ");
 	command_add_quoted(&c, path);
@@ -311,6 +329,7 @@ script_compose_stage(const char *command, const char *nonce, size_t *len)
 	struct command c;
 
 	command_start(&c, nonce);
+	command_add_frame(&c);
 	command_add(&c, vm_stage);
 	/* A subshell: the command may change whatever it likes. */
 	command_add(&c, "C() (\n");
@@ -326,6 +345,7 @@ script_compose_piece(
 	struct command c;
 
 	command_start(&c, nonce);
+	command_add_frame(&c);
 	command_add(&c, vm_stage);
 	command_addf(&c, "I() {\nJ %s %" PRIu64 " %" PRIu64 " %d\n}\nP %s\n",
 	    nonce, offset, len, last != 0, nonce);

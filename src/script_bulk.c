@@ -15,7 +15,8 @@ script_compose_bulk(enum script_tools tools, const char *nonce,
 	size_t i;
 
 	command_start(&c, nonce);
-	command_add_tools(&c, tools);
+	command_add_frame(&c);
+	command_add_records(&c, tools);
 	command_add(&c, vm_bulk);
 	command_add(&c, "I() {\nY");
 	for (i = 0; i < n; i++) {

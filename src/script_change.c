@@ -25,7 +25,9 @@ enum {
 	NEEDS_ATTR = 2,
 	NEEDS_WRITE = 4,
 	NEEDS_RANGE = 8,
-	NEEDS_PIECE = 16
+	NEEDS_PIECE = 16,
+	NEEDS_EVIDENCE = 32,
+	NEEDS_COMMIT = 64
 };
 
 static const struct {
@@ -43,7 +45,7 @@ static const struct {
     [SCRIPT_CHOWN] = {"Co", NEEDS_ATTR, false, false},
     [SCRIPT_UTIMENS] = {"Ut", NEEDS_ATTR, false, false},
     [SCRIPT_TRUNCATE] = {"Tr", NEEDS_ATTR, false, false},
-    [SCRIPT_CREATE] = {"Cr", NEEDS_WRITE, false, true},
+    [SCRIPT_CREATE] = {"Cr", NEEDS_WRITE | NEEDS_COMMIT, false, true},
     [SCRIPT_WRITE] = {"Wr", NEEDS_WRITE, false, true},
     [SCRIPT_RANGES] = {"Rg", NEEDS_WRITE | NEEDS_RANGE | NEEDS_ATTR, false,
 	true},
@@ -51,10 +53,10 @@ static const struct {
 	true},
     [SCRIPT_APPEND] = {"Ap", NEEDS_WRITE | NEEDS_RANGE, false, true},
     [SCRIPT_PIECE] = {"Pc", NEEDS_PIECE, false, true},
-    [SCRIPT_COMMIT] = {"Ct", NEEDS_WRITE, false, true},
+    [SCRIPT_COMMIT] = {"Ct", NEEDS_WRITE | NEEDS_COMMIT, false, true},
     [SCRIPT_ABORT] = {"Ab", NEEDS_PIECE, false, true},
     [SCRIPT_COPY] = {"Cp", NEEDS_WRITE | NEEDS_RANGE, true, false},
-    [SCRIPT_CLEAN] = {"Cl", NEEDS_WRITE, false, false}};
+    [SCRIPT_CLEAN] = {"Cl", NEEDS_EVIDENCE | NEEDS_COMMIT, false, false}};
 
 void
 script_sha256(const void *data, size_t len, char out[65])
@@ -87,9 +89,9 @@ change_needs(const struct script_change *ch)
 	    ch->set_times)
 		needs |= NEEDS_ATTR;
 	if (ch->forget != NULL)
-		needs |= NEEDS_WRITE;
+		needs |= NEEDS_EVIDENCE;
 	if (needs & NEEDS_WRITE)
-		needs |= NEEDS_PIECE;
+		needs |= NEEDS_PIECE | NEEDS_EVIDENCE;
 	return needs;
 }
 
@@ -432,7 +434,7 @@ script_compose_changes(enum script_tools tools, const char *nonce,
 			command_fail(&c);
 	if (tools == SCRIPT_TOOLS_UNKNOWN)
 		command_fail(&c);
-	command_add_tools(&c, tools);
+	command_add_records(&c, tools);
 	command_add(&c, vm_change);
 	if (needs & NEEDS_NAME)
 		command_add(&c, vm_name);
@@ -440,8 +442,12 @@ script_compose_changes(enum script_tools tools, const char *nonce,
 		command_add(&c, vm_attr);
 	if (needs & NEEDS_PIECE)
 		command_add(&c, vm_piece);
+	if (needs & NEEDS_EVIDENCE)
+		command_add(&c, vm_evidence);
 	if (needs & NEEDS_WRITE)
 		command_add(&c, vm_write);
+	if (needs & NEEDS_COMMIT)
+		command_add(&c, vm_commit);
 	if (needs & NEEDS_RANGE)
 		command_add(&c, vm_range);
 	command_add(&c, "I() {\n:\n");

@@ -15,7 +15,9 @@ struct command {
 };
 
 void command_start(struct command *, const char *nonce);
-void command_add_tools(struct command *, enum script_tools);
+/* vm/frame.sh; vm/record_*.sh. */
+void command_add_frame(struct command *);
+void command_add_records(struct command *, enum script_tools);
 void command_add(struct command *, const char *text);
 /* Numbers and the like: no more than 255 bytes. */
 void command_addf(struct command *, const char *fmt, ...)

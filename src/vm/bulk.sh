@@ -1,8 +1,8 @@
 # shellcheck shell=sh
-# Y PATH...: the contents of many small files.  Expects list_gnu.sh or
-# list_busybox.sh.  Prints
+# Y PATH...: the contents of many small files.  Expects record_*.sh.
+# Prints
 #	"#0 OK K\0", records, "#d\0", DATA, "\0#e\0", records, "#.\0"
-# DATA: the files one after another; the records (s of list_*.sh, in the order
+# DATA: the files one after another; the records (s of record_*.sh, in the order
 # of the paths, nothing for one that is missing) from before and after tell
 # where each begins, and which have stayed the same.
 Y() {

@@ -1,6 +1,6 @@
 # shellcheck shell=sh
-# Listing, parts that both kinds of tools share.  Expects, of list_gnu.sh or
-# list_busybox.sh:
+# Listing, parts that both kinds of tools share.  Expects, of record_*.sh and
+# list_*.sh for the tools:
 #	K	G or B: the form of the records, see there
 #	c D	set n to how many entries there are down to D levels below
 #		".", but to no number above $B + 1

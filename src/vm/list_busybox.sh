@@ -1,17 +1,8 @@
 # shellcheck shell=sh
-# The functions that list.sh wants, by busybox find and stat.  stat can't
-# print a NUL, so a record begins with a double slash, which no path that find
-# prints has inside, and which follows a newline:
-#	// MODE NLINK UID GID SIZE BLOCKS DEV INO ATIME MTIME CTIME NAME "\n"
-# MODE: hexadecimal, with a "u" before for a directory that may not be
-# readable and was left out; times as "YYYY-MM-DD HH:MM:SS.fraction +0000".
-# NAME: "." or the path with "./", or as it was given to s.  Records of
-# symlinks, and all those of s, have after NAME a double slash and stat's %N:
-# for a symlink 'NAME' -> 'TARGET' with either kind of quotes or none, and
-# nothing escaped; nothing at all when the link could not be read.
-# shellcheck disable=SC2034,SC2016 # used by list.sh and read.sh; a script
-K=B _x=''
-f='%f %h %u %g %s %b %d %i %x %y %z'
+# The functions that list.sh wants, by busybox find and stat; with
+# record_busybox.sh.
+# shellcheck disable=SC2016,SC2034,SC2154 # a script; f is of the records, n for
+# list.sh
 # What vanishes meanwhile must not make find leave out the rest.
 each='stat -c "$0" "$@"; :'
 c() {
@@ -40,5 +31,3 @@ t() {
 	find "$@" -type l -exec sh -c "$each" "//$f %n//%N" {} + \
 	    -o -exec sh -c "$each" "//$f %n" {} +
 }
-s() { stat -c "//$f %n//%N" "$@"; }
-v() { $_x stat -c "$f" "$@"; }

@@ -1,18 +1,9 @@
 # shellcheck shell=sh disable=SC2034 # e is for the callers of T and E
-# What every command begins with: a known environment, the coders of the
-# frame, and how an error is named.  Defines
-#	z	filter: gzip, or cat when there is none
-#	b	filter: base64; prints "!" when no tool can do it
-#		(both end the shell that they run in: for pipelines)
+# What every command begins with: a known environment, and how an error is
+# named.  Defines
+#	h TOOL	is there such a tool?
 #	T TEXT	set e to the name of the errno that a tool's message means
 #	E PATH	set e to the name of the errno with which lstat(2) of PATH fails
-#	P ID SMALL	run the function I, print what it prints as one frame:
-#		newline, mark "begin ID", newline, base64(gzip(output)), newline,
-#		mark "end ID LENGTH>", newline; "!" stands for the base64 when
-#		nothing here can make any.  LENGTH: of the base64 as printed.
-#		SMALL is not empty: without gzip
-# The marks are put together by printf, so that this text itself, echoed by a
-# shell with -v, never looks like a frame.
 set +exuvC -f
 unset CDPATH GZIP POSIXLY_CORRECT IFS
 # A function that some profile exports must not stand in for a tool.
@@ -23,22 +14,6 @@ export PATH LC_ALL=C TZ=UTC0 QUOTING_STYLE=literal
 umask 077
 exec 2>/dev/null </dev/null
 h() { command -v "$1" >/dev/null; }
-if h gzip; then
-	z() { exec gzip -1c; }
-else
-	z() { exec cat; }
-fi
-if h base64; then
-	b() { exec base64; }
-elif h openssl; then
-	b() { exec openssl base64; }
-elif h python3; then
-	b() { exec python3 -c 'import sys,base64 as b;b.encode(sys.stdin.buffer,sys.stdout.buffer)'; }
-elif h perl; then
-	b() { exec perl -MMIME::Base64 -0777 -ne 'print encode_base64($_)'; }
-else
-	b() { printf '!'; }
-fi
 # glibc's and musl's words, and the shells' own for ENOENT.  Only what follows the last ": " counts, since
 # what is before may be a name.
 T() {
@@ -92,13 +67,4 @@ E() {
 	# It may have come into being since.
 	e=ENOENT
 	_m=$(stat "$1" 2>&1 >/dev/null) || T "$_m"
-}
-P() {
-	if [ -n "$2" ]; then
-		o=$(I | b)
-	else
-		o=$(I | z | b)
-	fi
-	printf '\n%s%s %s\n%s\n%s%s %s %s>\n' '<gfs-' begin "$1" "$o" \
-	    '<gfs-' end "$1" "${#o}"
 }

@@ -1,57 +1,16 @@
 # shellcheck shell=sh disable=SC2034,SC2154 # variables of change.sh
-# Whole files, for X of change.sh; with piece.sh.  New bytes are first staged
+# Whole files, for X of change.sh; with piece.sh and evidence.sh.  New bytes are first staged
 # in a hidden file (piece.sh) and checked there by length and SHA-256; only
 # then is the target touched.
 # TOKEN: 16 hex digits or so, new for each file sent, the same on a repeat.
 # HOW: x: the target must not exist; c: it may; m: it must.
-#	Cr PATH HOW MODE TOKEN	a new empty file
 #	Wr PATH HOW MODE TOKEN SIZE SUM ATIME MTIME OWNER FORM DATA
 #				the whole contents; FORM z: DATA is gzipped
 #				before base64, r: only base64.  MODE, OWNER:
 #				"" keeps an existing file's
-#	Ct PATH HOW MODE TOKEN SIZE SUM ATIME MTIME OWNER
-#				the staged file is complete: as Wr from there;
-#				EAGAIN: not all pieces are there
-#	Fg TOKEN...		forget the evidence for repeats (below); not by X
-#	Ff			now at the latest; after the last X
-#	Cl PATH			remove what is older than an hour, of PATH (a
-#				directory) and of the temporary directory
 # An existing target is written in place, so it keeps inode, links and mode.
 # When that fails half-way, the staged file takes its place as a whole.
 
-# The evidence: TOKEN in a directory of our own holds what a first run did, so
-# that a repeat, even one at the same time, knows its own work from somebody
-# else's.
-# Who is this?  Without a process, where that works.
-u=''
-while read -r _f _ u _ && [ "$_f" != Uid: ]; do
-	:
-done </proc/self/status
-case $u in
-'' | *[!0-9]*) u=$(id -u) ;;
-esac
-t=${TMPDIR:-/tmp}/.gentilityfs-$u
-# The token whose evidence goes with the next file to be removed.
-_F=''
-# Add the word $2 to the evidence under token $1.
-N() {
-	[ -d "$t" ] || mkdir "$t"
-	[ -L "$t" ] || [ ! -O "$t" ] || printf '%s ' "$2" >>"$t/$1"
-}
-# Did a run with token $1 create the file $2?
-Ev() {
-	[ -s "$t/$1" ] && case " $(nn "$1")" in
-	*" $(i "$2") "*) ;;
-	*) false ;;
-	esac
-}
-# Print the evidence.
-nn() { [ -L "$t" ] || [ ! -O "$t" ] || cat "$t/$1"; }
-# Remove a hidden file of our own.
-rr() {
-	rm -f "$1" ${_F:+"$t/$_F"}
-	_F=''
-}
 # Are two files the same?
 Q() {
 	if h cmp; then
@@ -197,32 +156,6 @@ Fn() {
 	    return
 	[ "$7$8" = omitomit ] || Ut "$1" "$7" "$8"
 }
-Cr() {
-	j "$1" "$4"
-	g=$g.$$
-	if [ "$2" = c ] && [ -f "$1" ] && [ ! -L "$1" ]; then
-		return
-	elif [ "$2" = x ] && Ev "$4" "$1"; then
-		return
-	fi
-	_s=0
-	! Yo "$3" || In "$1" "$2" "$3" "$4"
-	rr "$g"
-}
-Ct() {
-	j "$1" "$4"
-	_y='' _s=$5
-	if [ "$A" = 0 ] || ! B "$1" "$2" "$4" "$5" "$6"; then
-		if [ -f "$g" ] && Hs "$6" "$g"; then
-			In "$1" "$2" "$3" "$4"
-		else
-			e=EAGAIN
-		fi
-	fi
-	Fn "$@"
-	# Else it stays for the next attempt.
-	[ "$e" != OK ] || rr "$g"
-}
 Wr() {
 	j "$1" "$4"
 	g=$g.$$ _y=''
@@ -236,21 +169,4 @@ Wr() {
 	fi
 	rr "$g"
 	Fn "$@"
-}
-Fg() {
-	for _f; do
-		[ -z "$_F" ] || rm -f "$t/$_F"
-		_F=$_f
-	done
-}
-Ff() { [ -z "$_F" ] || rr "$t/$_F"; }
-Cl() {
-	[ -L "$t" ] || [ ! -O "$t" ] ||
-	    find "$t" -type f -mmin +60 -exec rm -f {} +
-	# Only files that are ours by name and owner.
-	for _f in "$1" "${TMPDIR:-/tmp}"; do
-		find "$_f" -mindepth 1 -maxdepth 1 -type f \
-		    -name '.gentilityfs-[0-9a-f][0-9a-f]*' -user "$u" \
-		    -mmin +60 -exec rm -f {} +
-	done
 }

@@ -46,6 +46,16 @@ def test_save_of_an_existing_small_file(both_m):
     assert room_bytes(both_m.room, "f") == b"hello"
 
 
+def test_a_small_save_fits_into_the_first_flight(both_m):
+    """TCP sends ten segments, 14,600 bytes, before it waits for an answer: what
+    is longer takes a round trip more."""
+    put(both_m.room.workspace, "f", text(4096))
+    warm(both_m)
+    do(save, both_m(W, "f"), os.urandom(4096), os.O_WRONLY | os.O_TRUNC)
+    sent = [e["bytes_in"] for e in both_m.room.log("command")]
+    assert len(sent) == 1 and sent[0] <= 14_000, sent
+
+
 def test_a_saved_file_is_read_without_a_request(any_m):
     put(any_m.room.workspace, "f", text(4096))
     warm(any_m)

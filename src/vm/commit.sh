@@ -1,0 +1,44 @@
+# shellcheck shell=sh disable=SC2034,SC2154 # variables of change.sh
+# More of write.sh, for X of change.sh.
+#	Cr PATH HOW MODE TOKEN	a new empty file
+#	Ct PATH HOW MODE TOKEN SIZE SUM ATIME MTIME OWNER
+#				the staged file is complete: as Wr from there;
+#				EAGAIN: not all pieces are there
+#	Cl PATH			remove what is older than an hour, of PATH (a
+#				directory) and of the temporary directory
+Cr() {
+	j "$1" "$4"
+	g=$g.$$
+	if [ "$2" = c ] && [ -f "$1" ] && [ ! -L "$1" ]; then
+		return
+	elif [ "$2" = x ] && Ev "$4" "$1"; then
+		return
+	fi
+	_s=0
+	! Yo "$3" || In "$1" "$2" "$3" "$4"
+	rr "$g"
+}
+Ct() {
+	j "$1" "$4"
+	_y='' _s=$5
+	if [ "$A" = 0 ] || ! B "$1" "$2" "$4" "$5" "$6"; then
+		if [ -f "$g" ] && Hs "$6" "$g"; then
+			In "$1" "$2" "$3" "$4"
+		else
+			e=EAGAIN
+		fi
+	fi
+	Fn "$@"
+	# Else it stays for the next attempt.
+	[ "$e" != OK ] || rr "$g"
+}
+Cl() {
+	[ -L "$t" ] || [ ! -O "$t" ] ||
+	    find "$t" -type f -mmin +60 -exec rm -f {} +
+	# Only files that are ours by name and owner.
+	for _f in "$1" "${TMPDIR:-/tmp}"; do
+		find "$_f" -mindepth 1 -maxdepth 1 -type f \
+		    -name '.gentilityfs-[0-9a-f][0-9a-f]*' -user "$u" \
+		    -mmin +60 -exec rm -f {} +
+	done
+}
