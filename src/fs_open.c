@@ -267,7 +267,7 @@ fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	} else {
 		error = open_regular(fs, n, h, fi);
 		/* Its length, as the kernel has it, can't be relied on. */
-		h->direct = !h->writes && n->restless && !node_is_settled(n);
+		h->direct = !h->writes && !node_is_settled(n);
 		fetch = error == 0 && !h->pseudo && !n->local && !h->writes &&
 		    n->attr.size > 0 && n->attr.size <= OPEN_FETCH &&
 		    (!fi->keep_cache || h->direct);

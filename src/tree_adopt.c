@@ -34,10 +34,10 @@ tree_adopt_attr(
 	n->attr = *a;
 	node_index(t, n);
 	if (other && n->checked != 0 && n->nlookup > 0) {
-		if (old.size != now.size || old.mtime != now.mtime) {
-			n->restless = !node_is_settled(n);
+		/* A command of ours makes one change, others may go on. */
+		if ((old.size != now.size || old.mtime != now.mtime) &&
+		    tree_known(t, n->checked))
 			n->moved = room_now();
-		}
 		if (t->notify != NULL)
 			notify_inode(t->notify, n->id);
 	}
