@@ -111,7 +111,8 @@ enum script_change_op {
 	SCRIPT_RENAME, /* path to ino (of path, for `again`) noreplace */
 	SCRIPT_SYMLINK, /* path to (its target) */
 	SCRIPT_LINK, /* path to (the new name) */
-	SCRIPT_MKNOD, /* path mode (with type: fifo, device) major minor */
+	SCRIPT_MKNOD, /* path mode (with type: fifo, socket, device) major
+			 minor */
 	SCRIPT_CHMOD, /* path mode; -ENOTSUP for a symlink */
 	SCRIPT_CHOWN, /* path uid gid; -1: keep */
 	SCRIPT_UTIMENS, /* path atime mtime */

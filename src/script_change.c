@@ -27,7 +27,8 @@ enum {
 	NEEDS_RANGE = 8,
 	NEEDS_PIECE = 16,
 	NEEDS_EVIDENCE = 32,
-	NEEDS_COMMIT = 64
+	NEEDS_COMMIT = 64,
+	NEEDS_SOCKET = 128
 };
 
 static const struct {
@@ -88,6 +89,8 @@ change_needs(const struct script_change *ch)
 	if ((ch->op == SCRIPT_WRITE || ch->op == SCRIPT_COMMIT) &&
 	    ch->set_times)
 		needs |= NEEDS_ATTR;
+	if (ch->op == SCRIPT_MKNOD && S_ISSOCK(ch->mode))
+		needs |= NEEDS_SOCKET;
 	if (ch->forget != NULL)
 		needs |= NEEDS_EVIDENCE;
 	if (needs & NEEDS_WRITE)
@@ -343,9 +346,11 @@ add_arguments(
 		    c, " %" PRIu64 " %s", ch->ino, ch->noreplace ? "n" : "''");
 		break;
 	case SCRIPT_MKNOD:
-		add_umask(c, ch->mode & 0777, 0666);
+		add_umask(c, ch->mode & 0777, S_ISSOCK(ch->mode) ? 0777 : 0666);
 		if (S_ISFIFO(ch->mode))
 			command_add(c, " p '' ''");
+		else if (S_ISSOCK(ch->mode))
+			command_add(c, " s '' ''");
 		else if (S_ISCHR(ch->mode) || S_ISBLK(ch->mode))
 			command_addf(c, " %c %" PRIu32 " %" PRIu32,
 			    S_ISCHR(ch->mode) ? 'c' : 'b', ch->major,
@@ -438,6 +443,8 @@ script_compose_changes(enum script_tools tools, const char *nonce,
 	command_add(&c, vm_change);
 	if (needs & NEEDS_NAME)
 		command_add(&c, vm_name);
+	if (needs & NEEDS_SOCKET)
+		command_add(&c, vm_socket);
 	if (needs & NEEDS_ATTR)
 		command_add(&c, vm_attr);
 	if (needs & NEEDS_PIECE)

@@ -8,7 +8,8 @@
 #				it, for repeats; FLAG n: TO must not exist
 #	Sl PATH TARGET		symlink
 #	Ln FROM TO		link
-#	Nd PATH UMASK MODE TYPE MAJOR MINOR	mknod; p without numbers: mkfifo
+#	Nd PATH UMASK MODE TYPE MAJOR MINOR	mknod; without numbers: p, a
+#				fifo; s, a socket
 Md() {
 	U=$2
 	m mkdir "$1" || ! R EEXIST || ! r "$1" || [ ! -O "$1" ] ||
@@ -157,12 +158,15 @@ Nd() {
 	U=$2
 	if x "$1"; then
 		e=EEXIST
+	elif [ "$4" = s ]; then
+		Ns "$1"
 	else
 		# shellcheck disable=SC2086 # no numbers for a fifo
 		m mknod "$1" "$4" $5 $6
 	fi
 	! R EEXIST || [ ! -O "$1" ] || case $4 in
 	p) [ ! -p "$1" ] ;;
+	s) [ ! -S "$1" ] ;;
 	c) [ ! -c "$1" ] ;;
 	b) [ ! -b "$1" ] ;;
 	esac || e=OK

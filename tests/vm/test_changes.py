@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import stat
 import subprocess
 
@@ -79,6 +80,10 @@ def test_names(room):
         assert mode_of(t / f"p{mode:o}") == mode
         assert stat.S_ISFIFO(os.lstat(t / f"p{mode:o}").st_mode)
         ok(room, "unlink", path=t / f"p{mode:o}")
+        ok(room, "mknod", path=t / f"s{mode:o}", mode=stat.S_IFSOCK | mode)
+        assert mode_of(t / f"s{mode:o}") == mode
+        assert stat.S_ISSOCK(os.lstat(t / f"s{mode:o}").st_mode)
+        ok(room, "unlink", path=t / f"s{mode:o}")
     ok(room, "mknod", path=t / "c", mode=stat.S_IFCHR | 0o640, major=1,
        minor=3)
     assert os.lstat(t / "c").st_rdev == os.makedev(1, 3)
@@ -140,6 +145,7 @@ def test_errors_of_names(room):
     for op, more in (("mkdir", {"mode": 0o755}), ("rmdir", {}),
                      ("unlink", {}), ("symlink", {"to": b"x"}),
                      ("mknod", {"mode": stat.S_IFIFO | 0o644}),
+                     ("mknod", {"mode": stat.S_IFSOCK | 0o644}),
                      ("create", {"how": EXCLUSIVE, "mode": 0o644,
                                  "token": token()}),
                      ("write", {"how": MAY, "mode": 0o644,
@@ -156,8 +162,9 @@ def test_errors_of_names(room):
     fails(room, errno.EEXIST, "mkdir", path=t / "full", mode=0o755, again=1)
     fails(room, errno.EEXIST, "symlink", path=t / "full", to=b"x")
     fails(room, errno.EEXIST, "symlink", path=t / "link", to=b"x", again=1)
-    fails(room, errno.EEXIST, "mknod", path=t / "file", again=1,
-          mode=stat.S_IFIFO | 0o644)
+    for kind in stat.S_IFIFO, stat.S_IFSOCK:
+        fails(room, errno.EEXIST, "mknod", path=t / "file", again=1,
+              mode=kind | 0o644)
     fails(room, errno.ENOTEMPTY, "rmdir", path=t / "full")
     fails(room, errno.ENOTDIR, "rmdir", path=t / "file")
     fails(room, errno.ENOTDIR, "rmdir", path=t / "link")
@@ -574,6 +581,7 @@ def test_permissions(room):
     ok(room, "mkdir", path=t / "own/d", mode=0o755)
     for op, more in (("mkdir", {"mode": 0o755}), ("symlink", {"to": b"x"}),
                      ("mknod", {"mode": stat.S_IFIFO | 0o644}),
+                     ("mknod", {"mode": stat.S_IFSOCK | 0o644}),
                      ("create", {"how": EXCLUSIVE, "mode": 0o644,
                                  "token": token()}),
                      ("write", {"how": MAY, "mode": 0o644,
@@ -649,6 +657,7 @@ def test_read_only_file_system(room, small):
     subprocess.run(["mount", "-o", "remount,ro", small], check=True)
     for op, more in (("mkdir", {"mode": 0o755}), ("symlink", {"to": b"x"}),
                      ("mknod", {"mode": stat.S_IFIFO | 0o644}),
+                     ("mknod", {"mode": stat.S_IFSOCK | 0o644}),
                      ("create", {"how": EXCLUSIVE, "mode": 0o644,
                                  "token": token()}),
                      ("write", {"how": MAY, "mode": 0o644,
@@ -663,6 +672,52 @@ def test_read_only_file_system(room, small):
         fails(room, errno.EROFS, op, path=small / "f", **more)
     fails(room, errno.EROFS, "rmdir", path=small / "d")
     fails(room, errno.EROFS, "rename", path=small / "f", to=small / "g")
+
+
+@pytest.mark.parametrize("tool", ["python3", "perl", "cpio", None])
+def test_tools_that_make_sockets(room, tool, tmp_path):
+    """Names of any length, and the errno, whatever makes the socket."""
+    if not room.gnu:
+        pytest.skip("has one tool, and the other tests use it")
+    system = "/usr/bin:/bin"
+    if tool is not None and shutil.which(tool, path=system) is None:
+        pytest.skip("no " + tool)
+    bins = tmp_path / "bins"
+    bins.mkdir()
+    for name in ("stat", "id", "find", "tr", tool):
+        if name is not None:
+            (bins / name).symlink_to(shutil.which(name, path=system))
+    t = room.tree
+    (t / "file").touch()
+    (t / "g").mkdir()
+    os.chown(t / "g", 0, 4321)
+    os.chmod(t / "g", 0o2755)
+
+    def make(path, mode):
+        command, how = room.composed("mknod", path=path,
+                                     mode=stat.S_IFSOCK | mode)
+        # the prelude completes PATH: keep it from that
+        command = command.replace(b"PATH=${PATH:-}:", b"PATH=${PATH:-};:")
+        out = subprocess.run(
+            [f"/bin/{room.name}", "-c", command], stdout=subprocess.PIPE,
+            check=False, env={"PATH": str(bins)}).stdout
+        return room.result(out, how)["error"]
+
+    if tool is None:
+        assert make(t / "s", 0o644) == errno.EPERM
+        return
+    for name in ("n" * 255, "-a b'c\n", *map("x".__mul__, range(1, 6))):
+        path = t / "g" / name
+        assert make(path, 0o624) == 0
+        st = os.lstat(path)
+        assert stat.S_ISSOCK(st.st_mode) and mode_of(path) == 0o624
+        assert (st.st_uid, st.st_gid) == (0, 4321)
+        assert make(path, 0o777) == errno.EEXIST
+    assert len(os.listdir(t / "g")) == 7
+    assert make(t / "none/s", 0o644) == errno.ENOENT
+    assert make(t / "file/s", 0o644) == errno.ENOTDIR
+    assert make(t / ("n" * 256), 0o644) == errno.ENAMETOOLONG
+    no_leftovers(room)
 
 
 def test_evidence_is_forgotten(room):
