@@ -45,6 +45,7 @@ change_free(struct job *job)
 	change_let_go(c->fs, c->to_dir);
 	change_let_go(c->fs, c->node);
 	change_let_go(c->fs, c->hides);
+	change_let_go(c->fs, c->left);
 	tree_unlock(c->fs->tree);
 	for (i = 0; i < 2; i++) {
 		free((char *)c->ops[i].path);
@@ -98,6 +99,20 @@ change_new_entry(struct change_job *c, struct node *dir,
 		n->dir->listed = now->checked; /* it is empty */
 }
 
+/* A file that lost one of its names, by another. */
+static void
+change_adopt_rest(struct change_job *c)
+{
+	const struct room_changed *now = &c->now[1];
+	struct node *n;
+
+	if (c->left != 0 && (n = tree_get(c->fs->tree, c->left)) != NULL &&
+	    !n->local && now->has_self && now->self.ino == n->attr.ino &&
+	    now->self.dev == n->attr.dev &&
+	    ((now->self.mode ^ n->attr.mode) & S_IFMT) == 0)
+		change_adopt_attr(c->fs, n, now);
+}
+
 static void
 change_adopt(struct change_job *c)
 {
@@ -113,7 +128,8 @@ change_adopt(struct change_job *c)
 		change_adopt_dir(c->fs, c->to_dir, now->has_to_parent,
 		    &now->to_parent, now->checked);
 	/* A new thing was given its owner behind. */
-	if (c->real + 1 < c->nops && c->now[c->nops - 1].has_self)
+	if (c->real + 1 < c->nops && c->left == 0 &&
+	    c->now[c->nops - 1].has_self)
 		now->self = c->now[c->nops - 1].self;
 	switch (op->op) {
 	case ROOM_MKDIR:
@@ -164,7 +180,10 @@ change_adopt(struct change_job *c)
 		    !n->local)
 			tree_adopt_own(t, n, &now->self, now->checked);
 		break;
+	case ROOM_LOOK:
+		break;
 	}
+	change_adopt_rest(c);
 }
 
 /* It went otherwise than we thought: what we know of it is not so. */
@@ -404,6 +423,28 @@ change_keep_open(struct change_job *c, struct node *n, struct node *dir)
 	return 0;
 }
 
+int
+change_look_at_rest(
+    struct change_job *c, struct node *n, struct node *dir, const char *name)
+{
+	struct dentry *d;
+
+	SLIST_FOREACH (d, &n->names, by_node)
+		if (d->parent != dir || strcmp(d->name, name) != 0)
+			break;
+	if (d == NULL || n->local)
+		return 0;
+	c->ops[1] = (struct room_change){.op = ROOM_LOOK,
+	    .path = tree_path(c->fs->tree, d->parent, d->name),
+	    .attr = c->ops[0].attr};
+	if (c->ops[1].path == NULL)
+		return -ENOMEM;
+	c->nops = 2;
+	c->left = n->id;
+	node_hold(n);
+	return 0;
+}
+
 static void
 remove_entry(fuse_req_t req, fuse_ino_t parent, const char *name, bool is_dir)
 {
@@ -444,6 +485,8 @@ again:
 		error = -errno;
 	else
 		error = is_dir ? 0 : change_keep_open(c, n, dir);
+	if (error == 0 && c != NULL && c->hidden == NULL)
+		error = change_look_at_rest(c, n, dir, name);
 	if (error == 0 && c != NULL && c->hidden != NULL) {
 		/* "Unlink" is a rename then; adopted as an unlink. */
 		c->ops[1] = c->ops[0];

@@ -19,6 +19,8 @@ struct change_job {
 	char *name, *to_name; /* owned */
 	char *hidden; /* where an open file goes; owned */
 	uint64_t hides; /* that file; held */
+	uint64_t left; /* it loses one of its names, and ops[1] looks at
+			* another; held */
 	int error;
 };
 
@@ -41,5 +43,11 @@ int change_may(struct fs *, const struct node *dir);
  * name that it shall have in the VM until it is closed.  Tree locked.
  */
 int change_keep_open(struct change_job *, struct node *, struct node *dir);
+/*
+ * A file is about to lose this name.  If it has others, another is looked at
+ * after the change: its times change, too.  Tree locked.
+ */
+int change_look_at_rest(
+    struct change_job *, struct node *, struct node *dir, const char *name);
 
 #endif

@@ -39,9 +39,10 @@ rename_prepare(struct fs *fs, struct node *dir, const char *name,
 		return -ENOMEM;
 	if (target == NULL || target == n)
 		return 0;
-	if ((error = change_keep_open(c, target, to_dir)) != 0 ||
-	    c->hidden == NULL)
+	if ((error = change_keep_open(c, target, to_dir)) != 0)
 		return error;
+	if (c->hidden == NULL)
+		return change_look_at_rest(c, target, to_dir, to_name);
 	c->ops[1] = c->ops[0];
 	c->ops[0] = (struct room_change){.op = ROOM_LINK,
 	    .path = strdup(c->hidden),

@@ -182,7 +182,8 @@ enum room_op {
 	ROOM_MKNOD, /* path, mode with type, rdev */
 	ROOM_CREATE, /* path, mode: a new empty file, or -EEXIST; atomic */
 	ROOM_SETATTR, /* path: what `attr` says */
-	ROOM_COPY /* path, offset: from; to, to_offset, length */
+	ROOM_COPY, /* path, offset: from; to, to_offset, length */
+	ROOM_LOOK /* path: changes nothing, but brings its state along */
 };
 
 #define ROOM_TIME_KEEP INT64_MIN

@@ -239,6 +239,9 @@ change_items(
 		item.op = SCRIPT_CREATE;
 		item.how = SCRIPT_EXCLUSIVE;
 		break;
+	case ROOM_LOOK:
+		item.op = SCRIPT_LOOK;
+		break;
 	case ROOM_COPY:
 		item.op = SCRIPT_COPY;
 		item.offset = c->offset;

@@ -135,6 +135,7 @@ enum script_change_op {
 			* -EAGAIN: what is staged is not that */
 	SCRIPT_ABORT, /* path token: remove what is staged */
 	SCRIPT_COPY, /* path offset to to_offset size: bytes in the VM */
+	SCRIPT_LOOK, /* path: no change, only the answer's attributes */
 	SCRIPT_CLEAN /* path (a directory): remove what runs that ended
 		      * early left there and in the temporary directory,
 		      * once it is an hour old */

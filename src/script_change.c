@@ -57,6 +57,7 @@ static const struct {
     [SCRIPT_COMMIT] = {"Ct", NEEDS_WRITE | NEEDS_COMMIT, false, true},
     [SCRIPT_ABORT] = {"Ab", NEEDS_PIECE, false, true},
     [SCRIPT_COPY] = {"Cp", NEEDS_WRITE | NEEDS_RANGE, true, false},
+    [SCRIPT_LOOK] = {":", 0, false, false},
     [SCRIPT_CLEAN] = {"Cl", NEEDS_EVIDENCE | NEEDS_COMMIT, false, false}};
 
 void
@@ -335,6 +336,7 @@ add_arguments(
 	case SCRIPT_UNLINK:
 	case SCRIPT_SYMLINK:
 	case SCRIPT_LINK:
+	case SCRIPT_LOOK:
 	case SCRIPT_CLEAN:
 		break;
 	case SCRIPT_MKDIR:

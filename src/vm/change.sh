@@ -40,10 +40,11 @@ X() {
 	[ $# = 0 ] || o=$(_x='exec'; v "$@")
 	_Z="$_Z#$n $e $K $_k;$o;#. $w $y;"
 }
-# Does it exist, a dangling symlink included?
-x() { [ -e "$1" ] || [ -L "$1" ]; }
+# Does it exist, a dangling symlink included?  (Following a link changes its
+# access time.)
+x() { [ -L "$1" ] || [ -e "$1" ]; }
 # A directory, not a symlink to one?
-r() { [ -d "$1" ] && [ ! -L "$1" ]; }
+r() { [ ! -L "$1" ] && [ -d "$1" ]; }
 # Device and inode, or nothing.
 i() { stat -c %d:%i "$1"; }
 # Is nothing in the directory?

@@ -76,7 +76,7 @@ M() {
 			set -- "$@" "./${p#/}"
 		else
 			e=ENOTDIR
-			[ -e "$p" ] || [ -L "$p" ] || E "$p"
+			[ -L "$p" ] || [ -e "$p" ] || E "$p"
 			printf '#%s %s\0' "$i" "$e"
 		fi
 		i=$((i + 1))
@@ -90,7 +90,7 @@ S() {
 	N=$1 i=$1
 	shift
 	for p; do
-		[ -e "$p" ] || [ -L "$p" ] || {
+		[ -L "$p" ] || [ -e "$p" ] || {
 			E "$p"
 			printf '#%s %s\0' "$i" "$e"
 		}

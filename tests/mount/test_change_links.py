@@ -1,4 +1,5 @@
-"""rename(2) is not mv: links, and directories without x for root."""
+"""rename(2) is not mv: links, and directories without x for root.  What
+changes beside: times of links, and of files that keep another name."""
 
 import os
 
@@ -56,3 +57,61 @@ def test_root_works_in_a_directory_without_x(both_m):
     assert do(run, both_m(W)) == ["g", "link", "new"]
     assert sorted(os.listdir(host(room, "d"))) == ["g", "link", "new"]
     assert room_bytes(room, "d/new") == b"new"
+
+
+@pytest.mark.parametrize("lose", ["unlink", "rename"])
+def test_losing_a_name_changes_the_file(both_m, lose):
+    """Its other names show the new link count and ctime, at once and by the
+    one request of the change; what is cached of it stays."""
+    room = both_m.room
+    put(room.workspace, "one", b"contents")
+    os.mkdir(host(room, "d"))
+    os.link(host(room, "one"), host(room, "d/two"))
+    put(room.workspace, "new", b"new")
+    both_m.ls(W)
+    both_m.ls(W, "d")
+    assert both_m.read(W, "d/two") == b"contents"
+    before = both_m.lstat(W, "d/two")
+    assert before.st_nlink == 2
+    both_m.forget()
+    if lose == "unlink":
+        do(os.unlink, both_m(W, "one"))
+    else:
+        do(os.rename, both_m(W, "new"), both_m(W, "one"))
+    after = both_m.lstat(W, "d/two")
+    assert both_m.count()["total"] == 1
+    here = os.lstat(host(room, "d/two"))
+    assert here.st_ctime_ns > before.st_ctime_ns
+    for field in "nlink", "ctime_ns", "mtime_ns", "size":
+        assert getattr(after, "st_" + field) == getattr(here, "st_" + field)
+    assert both_m.read(W, "d/two") == b"contents"
+    assert both_m.count()["total"] == 1
+
+
+def test_losing_a_name_when_the_other_is_gone_in_the_room(both_m):
+    room = both_m.room
+    put(room.workspace, "one", b"contents")
+    os.link(host(room, "one"), host(room, "two"))
+    both_m.ls(W)
+    os.unlink(host(room, "two"))
+    put(room.workspace, "two", b"another")
+    do(os.unlink, both_m(W, "one"))
+    both_m.exec(W, ":")
+    assert both_m.read(W, "two") == b"another"
+    assert both_m.lstat(W, "two").st_nlink == 1
+
+
+def test_times_set_on_a_link_stay(both_m):
+    """Looking at it is not reading it."""
+    room = both_m.room
+    put(room.workspace, "f", b"x")
+
+    def run(path):
+        os.symlink("f", path)
+        os.utime(path, (1960000000, 1970000000), follow_symlinks=False)
+        os.chown(path, 0, 1, follow_symlinks=False)
+        return os.lstat(path)
+
+    st = do(run, both_m(W, "l"))
+    assert (st.st_atime, st.st_mtime) == (1960000000, 1970000000)
+    assert os.lstat(host(room, "l")).st_atime == 1960000000

@@ -243,7 +243,7 @@ unwrap(const char *nonce)
 static const char *const op_names[] = {"mkdir", "rmdir", "unlink", "rename",
     "symlink", "link", "mknod", "chmod", "chown", "utimens", "truncate",
     "create", "write", "ranges", "spread", "append", "piece", "commit", "abort",
-    "copy", "clean", NULL};
+    "copy", "look", "clean", NULL};
 
 static int64_t
 get_time(const char *text)
