@@ -74,6 +74,7 @@ void
 command_start(struct command *c, const char *nonce)
 {
 	c->len = 0;
+	c->deep = false;
 	c->size = 8192;
 	c->text = nonce_valid(nonce) ? malloc(c->size) : NULL;
 	command_add(c, vm_prelude);
@@ -206,7 +207,11 @@ script_quote(const char *text)
 size_t
 script_item_size(const struct script_item *item)
 {
-	return quote(item->path, NULL) + 32;
+	size_t n = quote(item->path, NULL) + 32;
+
+	if (command_is_deep(item->path))
+		n += sizeof(vm_deep) + 64;
+	return n;
 }
 
 size_t
@@ -242,6 +247,8 @@ command_add_items(struct command *c, const struct script_item *items, size_t n)
 		many = call_for_many(items[i].op);
 		if (i > 0 && (many == NULL || items[i].op != items[i - 1].op))
 			command_add(c, "\n");
+		if (many == NULL)
+			command_open_deep(c, 8, items[i].path);
 		if (items[i].op == SCRIPT_LIST)
 			command_addf(c, "L %zu %u", i, items[i].bound);
 		else if (items[i].op == SCRIPT_STATFS)
@@ -249,7 +256,10 @@ command_add_items(struct command *c, const struct script_item *items, size_t n)
 		else if (i == 0 || items[i].op != items[i - 1].op)
 			command_addf(c, "%s %zu", many, i);
 		command_add(c, " ");
-		command_add_quoted(c, items[i].path);
+		if (many == NULL)
+			command_add_path(c, 8, items[i].path);
+		else /* the path itself stands in the answer */
+			command_add_quoted(c, items[i].path);
 	}
 	command_add(c, "\n");
 }
@@ -313,8 +323,10 @@ script_compose_read(enum script_tools tools, const char *nonce,
 	command_add_frame(&c);
 	command_add_records(&c, tools);
 	command_add(&c, vm_read);
-	command_add(&c, "I() {\nR ");
-	command_add_quoted(&c, path);
+	command_add(&c, "I() {\n");
+	command_open_deep(&c, 8, path);
+	command_add(&c, "R ");
+	command_add_path(&c, 8, path);
 	if (len == UINT64_MAX)
 		command_add(&c, " 0 all");
 	else

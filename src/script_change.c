@@ -39,7 +39,7 @@ static const struct {
     [SCRIPT_RMDIR] = {"Rd", NEEDS_NAME, false, false},
     [SCRIPT_UNLINK] = {"Ul", NEEDS_NAME, false, false},
     [SCRIPT_RENAME] = {"Mv", NEEDS_NAME, true, false},
-    [SCRIPT_SYMLINK] = {"Sl", NEEDS_NAME, true, false},
+    [SCRIPT_SYMLINK] = {"Sl", NEEDS_NAME, false, false},
     [SCRIPT_LINK] = {"Ln", NEEDS_NAME, true, false},
     [SCRIPT_MKNOD] = {"Nd", NEEDS_NAME, false, false},
     [SCRIPT_CHMOD] = {"Cm", NEEDS_ATTR, false, false},
@@ -107,7 +107,7 @@ change_valid(const struct script_change *ch)
 
 	if ((size_t)ch->op >= sizeof(ops) / sizeof(ops[0]) ||
 	    ch->path == NULL || ch->path[0] != '/' ||
-	    (ops[ch->op].to && ch->to == NULL) ||
+	    ((ops[ch->op].to || ch->op == SCRIPT_SYMLINK) && ch->to == NULL) ||
 	    (ops[ch->op].token && !is_hex(ch->token, 8, 64)) ||
 	    (ch->forget != NULL && !is_hex(ch->forget, 8, 64)) ||
 	    (ch->sha256 != NULL && !is_hex(ch->sha256, 64, 64)) ||
@@ -334,10 +334,13 @@ add_arguments(
 	switch (ch->op) {
 	case SCRIPT_RMDIR:
 	case SCRIPT_UNLINK:
-	case SCRIPT_SYMLINK:
 	case SCRIPT_LINK:
 	case SCRIPT_LOOK:
 	case SCRIPT_CLEAN:
+		break;
+	case SCRIPT_SYMLINK:
+		command_add(c, " ");
+		command_add_quoted(c, ch->to);
 		break;
 	case SCRIPT_MKDIR:
 		/* Of the special bits mkdir(2) knows only the sticky one. */
@@ -474,11 +477,14 @@ script_compose_changes(enum script_tools tools, const char *nonce,
 			add_form_and_data(&c, ch, " _D=");
 			command_add(&c, "\n");
 		}
+		command_open_deep(&c, 8, ch->path);
+		if (ops[ch->op].to)
+			command_open_deep(&c, 9, ch->to);
 		command_addf(&c, "X %zu %s ", i, ops[ch->op].function);
-		command_add_quoted(&c, ch->path);
+		command_add_path(&c, 8, ch->path);
 		if (ops[ch->op].to) {
 			command_add(&c, " ");
-			command_add_quoted(&c, ch->to);
+			command_add_path(&c, 9, ch->to);
 		}
 		add_arguments(&c, tools, ch);
 		command_add(&c, "\n");
@@ -545,7 +551,7 @@ static int
 parse_result(struct cursor *c, const struct script_change *ch, size_t n,
     struct script_result *out)
 {
-	size_t paths = ops[ch->op].to && ch->op != SCRIPT_SYMLINK ? 4 : 2;
+	size_t paths = ops[ch->op].to ? 4 : 2;
 	struct cursor h, records;
 	const char *space;
 	uint64_t number;

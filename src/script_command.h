@@ -1,6 +1,7 @@
 #ifndef SCRIPT_COMMAND_H
 #define SCRIPT_COMMAND_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "script.h"
@@ -12,6 +13,7 @@
 struct command {
 	char *text;
 	size_t len, size;
+	bool deep; /* it has the program for deep paths */
 };
 
 void command_start(struct command *, const char *nonce);
@@ -24,6 +26,15 @@ void command_addf(struct command *, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 void command_add_quoted(struct command *, const char *text);
 void command_fail(struct command *);
+
+/*
+ * Paths that may be too long for one system call (script_deep.c): on the line
+ * before a call its directory is opened as descriptor fd, 8 or 9; and in the
+ * call it is named by that.
+ */
+bool command_is_deep(const char *path);
+void command_open_deep(struct command *, int fd, const char *path);
+void command_add_path(struct command *, int fd, const char *path);
 
 /* The command, or NULL when something failed or it grew too long. */
 char *command_end(struct command *, size_t *len);

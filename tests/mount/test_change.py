@@ -103,32 +103,6 @@ def test_names_that_are_too_long(any_m):
     assert os.listdir(any_m.room.workspace) == ["f"]
 
 
-def test_paths_that_are_too_long_for_the_room(any_m):
-    """Deeper than 4,096 bytes: it works or is ENAMETOOLONG; all above work."""
-    name = "d" * 250
-
-    def deep(top):
-        os.chdir(top)
-        for depth in range(1, 25):
-            try:
-                os.mkdir(name)
-            except OSError as e:
-                return depth, e.errno
-            os.chdir(name)
-            got = outcome(save, "f", b"at %d" % depth)
-            if got:
-                return depth, got
-        return 25, None
-
-    depth, got = do(deep, any_m(W), timeout=60)
-    assert got in (None, errno.ENAMETOOLONG), errno.errorcode[got]
-    assert depth > 12
-    here = host(any_m.room)
-    for i in range(1, 13):
-        here += "/" + name
-        assert read_file(here + "/f") == b"at %d" % i
-
-
 def test_a_symlink_text_that_is_too_long(any_m):
     assert do(outcome, os.symlink, "x" * 4096, any_m(W, "l")) in (
         errno.ENAMETOOLONG, errno.EINVAL)

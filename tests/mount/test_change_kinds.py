@@ -1,4 +1,5 @@
-"""Sockets and devices made in a mount."""
+"""What is rarely made in a mount: sockets, and paths that are too long for a
+system call."""
 
 import errno
 import os
@@ -8,9 +9,9 @@ import stat
 import pytest
 
 from helpers_write import (  # noqa: F401 (both_*: fixtures)
-    W, both_m, both_rooms, host, outcome,
+    W, both_m, both_rooms, host, noise, outcome, save,
 )
-from mountlib import Mount, do
+from mountlib import MIB, Mount, Room, do, read_file
 
 TALK = 10  # seconds
 
@@ -90,3 +91,96 @@ def test_where_no_socket_can_be_made(both_m):
     assert got == [errno.EEXIST, errno.EEXIST, errno.ENOENT]
     with Mount(both_m.room, "ro") as m:
         assert do(outcome, make, m(W, "t")) == errno.EROFS
+
+
+# -- deeper than 4,096 bytes -----------------------------------------------------
+
+DEEP = "d" * 250
+LEVELS = 18
+
+
+def descend(top, levels=LEVELS):
+    os.chdir(top)
+    for _ in range(levels):
+        os.chdir(DEEP)
+
+
+@pytest.fixture(params=["sh", "bash", "busybox"])
+def deep_m(request):
+    opts = {"sh": {}, "bash": {"shell": "/bin/bash"},
+            "busybox": {"busybox": True}}[request.param]
+    with Room(**opts) as room, Mount(room) as mount:
+        yield mount
+
+
+def test_paths_that_are_too_long_for_a_system_call(deep_m):
+    """A2: everything works in a directory of any depth."""
+    large = noise(3 * MIB, 7)
+
+    def make(top):
+        os.chdir(top)
+        for depth in range(LEVELS):
+            os.mkdir(DEEP)
+            os.chdir(DEEP)
+            save("f", b"at %d" % depth)
+            # A name that fits, beside which nothing longer does.
+            save("s", b"short")
+
+    def change(top):
+        descend(top)
+        os.rename("f", "g")
+        os.link("g", "h")
+        os.symlink("g", "l")
+        os.mkfifo("p")
+        os.mkdir("sub")
+        os.rename("g", "sub/g")
+        os.chmod("h", 0o640)
+        os.utime("h", (5, 6))
+        save("large", large)
+        with open("large", "r+b") as f:
+            f.write(b"changed")
+        os.truncate("s", 2)
+        os.mkdir("away")
+        os.rmdir("away")
+        os.unlink("l")
+        os.rename("sub/g", top + "/up")
+        os.rename(top + "/up", "g")
+        return [outcome(os.mkdir, "sub"), outcome(os.unlink, "none"),
+                outcome(os.rmdir, ".."), outcome(os.mkdir, "g/x")]
+
+    def look(top):
+        descend(top)
+        st = os.lstat("h")
+        return (sorted(os.listdir(".")), os.listdir("sub"), read_file("g"),
+                read_file("s"), read_file("large"), st.st_nlink,
+                st.st_mode & 0o7777, st.st_mtime)
+
+    do(make, deep_m(W), timeout=60)
+    errors = do(change, deep_m(W), timeout=60)
+    assert errors[0] == errno.EEXIST and errors[1] == errno.ENOENT
+    assert errors[2] in (errno.ENOTEMPTY, errno.EBUSY, errno.EINVAL)
+    assert errors[3] == errno.ENOTDIR
+    want = (["f", "g", "h", "large", "p", "s", "sub"], [],
+            b"at %d" % (LEVELS - 1), b"sh", b"changed" + large[7:], 2, 0o640,
+            6)
+    want[0].remove("f")
+    assert do(look, deep_m.room.workspace) == want
+    assert do(look, deep_m(W), timeout=60) == want
+    # Checked anew, and by a mount that did not make it.
+    deep_m.exec(W, ":")
+    assert do(look, deep_m(W), timeout=60) == want
+    with Mount(deep_m.room) as other:
+        assert do(look, other(W), timeout=60) == want
+
+
+def test_removing_what_is_too_deep(deep_m):
+    def run(top):
+        os.chdir(top)
+        for _ in range(LEVELS):
+            os.mkdir(DEEP)
+            os.chdir(DEEP)
+            save("f", b"x")
+
+    do(run, deep_m(W), timeout=60)
+    deep_m.sh("rm -r workspace/d*", timeout=60)
+    assert os.listdir(deep_m.room.workspace) == []
