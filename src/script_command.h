@@ -36,6 +36,9 @@ bool command_is_deep(const char *path);
 void command_open_deep(struct command *, int fd, const char *path);
 void command_add_path(struct command *, int fd, const char *path);
 
+/* Does the change name two paths of the VM, and tell of both? */
+bool script_has_two_paths(enum script_change_op);
+
 /* The command, or NULL when something failed or it grew too long. */
 char *command_end(struct command *, size_t *len);
 
