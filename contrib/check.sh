@@ -1,7 +1,7 @@
 #!/bin/bash
 # check.sh [PART...]   install what the tests need, build, and run all checks,
-#                      or only some: lint unit mount sanitize coverage fuzz
-#                      dist, and packages (Debian's, with lintian) and analyze
+#                      or only some: lint unit mount load sanitize coverage
+#                      fuzz dist, and packages (Debian's, with lintian) and analyze
 #                      (gcc's and clang's analyzers, cppcheck), which are no
 #                      parts of all
 # Works in ./build-check.  Every check runs, also when one before it failed; of
@@ -446,6 +446,15 @@ coverage_tests='tests/mount/test_browse.py tests/mount/test_contents.py
     tests/mount/test_check.py tests/mount/test_stats.py
     tests/mount/test_cli.py'
 
+# 64 processes on one mount for five minutes, a room that is some way off, and
+# faults: most of the time they wait.
+load()
+(
+	export GENTILITYFS_LOAD_SECONDS=${GENTILITYFS_LOAD_SECONDS:-300}
+	export GENTILITYFS_LOAD_LATENCY=100
+	run_pytest load "$out/gcc" 900 1 tests/mount/test_load.py
+)
+
 coverage_figure()
 {
 	rm -f "$out"/coverage/a-conftest.*
@@ -540,9 +549,10 @@ summary()
 
 for part; do
 	case $part in
-	unit | lint | analyze | mount | sanitize | coverage | fuzz | dist | packages) ;;
+	unit | lint | analyze | mount | load | sanitize | coverage | fuzz | dist | \
+	    packages) ;;
 	*)
-		echo "usage: check.sh [lint|unit|mount|sanitize|coverage|fuzz|dist|packages|analyze]..." >&2
+		echo "usage: check.sh [lint|unit|mount|load|sanitize|coverage|fuzz|dist|packages|analyze]..." >&2
 		exit 2
 		;;
 	esac
@@ -577,9 +587,10 @@ else
 		dist
 		fuzz
 	) &
+	load &
 	sanitize
-	wait
 	coverage
+	wait
 fi
 check leftovers sweep
 summary

@@ -312,6 +312,11 @@ def test_ctrl_c_ends_every_wait(room, bad):
                            DEADLINE, name)
                 assert p.running(), (name, p.wait())
                 p.signal(signal.SIGINT)
+                try:
+                    wait_until(lambda: not p.running(), 4, name)
+                except TimeoutError:
+                    # It was interrupted before its last call, and cleans up.
+                    p.signal(signal.SIGINT)
                 p.wait(6)
         finally:
             bad.rule = None

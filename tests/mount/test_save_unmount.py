@@ -144,12 +144,11 @@ def test_names_in_the_recovery_folder_cannot_lead_out_of_it(room, cache):
     """Any name is recovered under its own name, whatever it is."""
     names = [b"..a", b"a b", b"-rf", b"new\nline", b"%s%n", b"\xff",
              b"n" * 255]
-    with EndedMount(room, "timeout=1", cache=cache.path) as m:
+    for n in names:
+        put(room.workspace, n, b"old")
+    with EndedMount(room, "timeout=1", "cache_timeout=600",
+                    cache=cache.path) as m:
         m.ls(W)
-        for n in names:
-            put(room.workspace, n, b"old")
-        m.ls(W)
-        wait_until(lambda: m.exists(W, names[0]), 10, "the files")
         room.fault({"status": 500}, kind="command")
         for i, n in enumerate(names):
             assert do(failed_save, m(W, n), NEW + b"%d" % i,
