@@ -1,9 +1,9 @@
 #!/bin/bash
 # check.sh [PART...]   install what the tests need, build, and run all checks,
-#                      or only some: lint unit mount load sanitize coverage
-#                      fuzz dist, and packages (Debian's, with lintian) and analyze
-#                      (gcc's and clang's analyzers, cppcheck), which are no
-#                      parts of all
+#                      or only some: lint unit mount sanitize coverage fuzz
+#                      dist, and packages (Debian's, with lintian), analyze
+#                      (gcc's and clang's analyzers, cppcheck) and load (64
+#                      processes for five minutes), which are no parts of all
 # Works in ./build-check.  Every check runs, also when one before it failed; of
 # a failure the log's end is shown.  With the sanitizers one kind of room is
 # tried, and not every fault; CHECK_LONG=1 tries all.
@@ -587,7 +587,6 @@ else
 		dist
 		fuzz
 	) &
-	load &
 	sanitize
 	coverage
 	wait
