@@ -157,10 +157,9 @@ def test_load(room):
         print(f"{WORKERS} processes, {SECONDS:.0f} s: {done} operations, "
               f"before {before}, after {flat(m)} (MiB, descriptors, threads)")
         assert not any(r[0] for r in results), [r[0] for r in results if r[0]]
-        # Threads that are idle end after half a minute; what the cache holds
-        # is on disk.
+        # Threads that are idle end after half a minute, and each of libfuse's
+        # has a buffer as large as a write; what the cache holds is on disk.
         after = flat(m)
-        # is on disk.  Memory that so many used at once is not given back.
         assert after[0] < before[0] + 70 + 2 * WORKERS, (before, after)
         # One for each cached file that is open, and no more.
         cached = sum(1 for fd in os.listdir(f"/proc/{m.pid}/fd")
