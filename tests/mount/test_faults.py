@@ -190,6 +190,17 @@ def test_a_waiting_call_can_be_killed(room):
         room.no_faults()
 
 
+def test_a_directory_first_seen_while_the_key_was_refused(room):
+    """It is not taken for one that can't be read."""
+    fill(room)
+    with Mount(room, SHORT) as m:
+        m.ls("workspace")
+        room.fault({"status": 403})
+        raises(errno.EACCES, os.listdir, m("workspace/d"), timeout=20)
+        room.no_faults()
+        assert listed(m) == 100
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refused_key_is_eacces_and_logged_once(room, status):
     """F4: with the hint what to check, and it works again when let in."""
