@@ -437,15 +437,6 @@ sanitize()
 	wait
 }
 
-# How much of the code the unit tests and the main mount tests run.
-coverage_tests='tests/mount/test_browse.py tests/mount/test_contents.py
-    tests/mount/test_change.py tests/mount/test_write.py
-    tests/mount/test_exec.py tests/mount/test_saving.py
-    tests/mount/test_budgets.py tests/mount/test_faults.py
-    tests/mount/test_stream.py tests/mount/test_gx.py
-    tests/mount/test_check.py tests/mount/test_stats.py
-    tests/mount/test_cli.py'
-
 # 64 processes on one mount for five minutes, a room that is some way off, and
 # faults: most of the time they wait.
 load()
@@ -454,6 +445,15 @@ load()
 	export GENTILITYFS_LOAD_LATENCY=100
 	run_pytest load "$out/gcc" 900 1 tests/mount/test_load.py
 )
+
+# How much of the code the unit tests and the main mount tests run.
+coverage_tests='tests/mount/test_browse.py tests/mount/test_contents.py
+    tests/mount/test_change.py tests/mount/test_write.py
+    tests/mount/test_exec.py tests/mount/test_saving.py
+    tests/mount/test_budgets.py tests/mount/test_faults.py
+    tests/mount/test_stream.py tests/mount/test_gx.py
+    tests/mount/test_check.py tests/mount/test_stats.py
+    tests/mount/test_cli.py'
 
 coverage_figure()
 {

@@ -17,7 +17,6 @@ struct open_file {
 	char *path; /* to read it by, when another file took its name */
 	pthread_mutex_t lock; /* guards data and len */
 	bool writes; /* or made the file: closing it sends */
-	bool reads; /* counts as a reader of the node */
 	bool append;
 	bool direct; /* reads past the kernel's pages and length */
 	struct attr attr; /* of the version that was last read; under lock */

@@ -154,8 +154,8 @@ fs_ask(struct fs *fs, struct wait *w, struct node *dir, const char *name,
 	if (bound > 0)
 		log_debug("list %s, %u below it, %s, %zu directories", path,
 		    bound, also.top != NULL ? also.top : "-", also.count);
-	/* Who wants to see it closed is told by the VM, each time: it may have
-	 * been the service that refused. */
+	/* All of a directory is asked for each time, also when that was refused
+	 * before: it may have been the service that did. */
 	if ((!closed || name == NULL) && !large) {
 		error = room_list(fs->room, w, path, bound, &also);
 		if (error != -EACCES)

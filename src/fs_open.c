@@ -120,7 +120,6 @@ static void
 handle_detach(struct fs *fs, struct open_file *h, struct node *n)
 {
 	n->writers -= h->writes;
-	n->readers -= h->reads;
 	node_release(fs->tree, n);
 }
 
@@ -199,19 +198,6 @@ open_unnamed(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
 	return error == -EAGAIN ? -ESTALE : error;
 }
 
-/* From now on it is this version that the handle reads. */
-static void
-open_reads(struct fs *fs, fuse_ino_t ino, struct open_file *h)
-{
-	struct node *n;
-
-	tree_lock(fs->tree);
-	n = tree_get(fs->tree, ino);
-	n->readers++;
-	h->reads = true;
-	tree_unlock(fs->tree);
-}
-
 /* The name of a file that is to be read, should it be replaced meanwhile. */
 static char *
 path_to_read(struct fs *fs, fuse_ino_t ino, const struct open_file *h)
@@ -276,9 +262,8 @@ fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	}
 	if (fetch)
 		error = open_fetch(fs, &w, fuse_req_ctx(req)->pid, ino, h);
-	if (error == 0 && h->session == NULL && !h->pseudo && !h->writes) {
-		open_reads(fs, ino, h);
-		fi->direct_io = h->direct;
+	if (error == 0 && h->direct) {
+		fi->direct_io = 1;
 	} else if ((fetch || dead) && path != NULL &&
 	    (error == -EAGAIN || error == -ESTALE)) {
 		error = open_unnamed(fs, &w, ino, h, path, fi);

@@ -55,7 +55,7 @@ int listing_errno(const char *name, size_t len);
 
 /*
  * The fields of one record up to the blank or NUL after the last; form: 'G'
- * (vm/list_gnu.sh) or 'B' (vm/list_busybox.sh).  Where they end, or NULL.
+ * (vm/record_gnu.sh) or 'B' (vm/record_busybox.sh).  Where they end, or NULL.
  * *shut: a directory whose contents can't be read.
  */
 const char *listing_parse_attr(

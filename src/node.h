@@ -71,10 +71,9 @@ struct node {
 	uint64_t first_ino; /* shown instead of the VM's number; 0: none */
 	uint64_t told; /* S_IFREG: node_version() that the kernel has seen */
 	uint64_t told_at; /* S_IFREG: when it was told that */
-	uint64_t moved; /* S_IFREG: when somebody else last gave it other
-			 * bytes while the kernel knew it; 0: never */
+	uint64_t moved; /* S_IFREG: when somebody else last gave it, or its
+			 * name, other bytes, known to the kernel; 0: never */
 	uint64_t pages; /* S_IFREG: node_version() of the kernel's pages */
-	uint16_t readers; /* S_IFREG: handles that only read */
 	uint16_t writers; /* S_IFREG: handles that may write */
 	unsigned opens : 24; /* handles and others that need the node */
 	bool linked : 1; /* in the index of hard links */
@@ -82,6 +81,8 @@ struct node {
 	bool json : 1; /* control: .exec.json */
 	bool stale : 1; /* of a VM that is gone */
 	bool replaced : 1; /* its name is another file's now */
+	bool moved_once : 1; /* by taking another's name, for the first time
+			      * of late: that does not count yet */
 	bool local : 1; /* unsent changes: the VM's word on size and times
 			 * does not count */
 };

@@ -12,7 +12,7 @@
 /* One command removes the evidence of so many earlier ones. */
 #define FORGET_MAX 4
 
-/* Does the VM keep evidence of this change, for a repeat (vm/write.sh)? */
+/* Does the VM keep evidence of this change, for a repeat (vm/evidence.sh)? */
 static bool
 leaves_evidence(const struct script_change *c)
 {

@@ -7,8 +7,8 @@
 #include "attr.h"
 
 /*
- * One record of what vm/list_gnu.sh ('G') and vm/list_busybox.sh ('B') print
- * of a file, taken apart.  Part of listing.c's work; pure.
+ * One record of what vm/record_gnu.sh ('G') and vm/record_busybox.sh ('B')
+ * print of a file, taken apart.  Part of listing.c's work; pure.
  */
 struct record {
 	const char *path; /* below the listed directory, "" for itself; or

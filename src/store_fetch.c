@@ -83,14 +83,14 @@ fetch_free(struct job *job)
 	free(f);
 }
 
-/* What the stream of the blob is to bring, with the lock held. */
-static int
-fetch_promise(struct blob *b, const struct interval *what, struct fetch **out)
+/* One more fetch of the blob, without what it takes to run; lock held. */
+static struct fetch *
+fetch_new(struct blob *b, const struct interval *what)
 {
 	struct fetch *f;
 
 	if ((f = calloc(1, sizeof *f)) == NULL)
-		return -ENOMEM;
+		return NULL;
 	f->len = what->end - what->start;
 	f->offset = what->start;
 	f->blob = b;
@@ -98,8 +98,27 @@ fetch_promise(struct blob *b, const struct interval *what, struct fetch **out)
 	b->refs++;
 	TAILQ_INSERT_TAIL(&b->fetches, f, link);
 	job_init(b->store->pool, &f->job);
-	job_begin(&f->job);
-	*out = f;
+	return f;
+}
+
+/* It does not come about; the caller has the blob, too. */
+static void
+fetch_drop(struct fetch *f)
+{
+	TAILQ_REMOVE(&f->blob->fetches, f, link);
+	f->blob->refs--;
+	free(f->path);
+	free(f->buf);
+	free(f);
+}
+
+/* What the stream of the blob is to bring, with the lock held. */
+static int
+fetch_promise(struct blob *b, const struct interval *what, struct fetch **out)
+{
+	if ((*out = fetch_new(b, what)) == NULL)
+		return -ENOMEM;
+	job_hold(&(*out)->job); /* the stream's, until it has come */
 	return 0;
 }
 
@@ -109,37 +128,24 @@ static int
 fetch_start(struct blob *b, const char *path, const struct attr *attr,
     const struct interval *what, struct fetch **out)
 {
+	struct stats *stats = room_stats(b->store->room);
 	struct fetch *f;
 	int error;
 
-	if ((f = calloc(1, sizeof *f)) == NULL)
+	if ((f = fetch_new(b, what)) == NULL)
 		return -ENOMEM;
-	f->len = what->end - what->start;
-	f->offset = what->start;
 	f->attr = *attr;
 	f->path = strdup(path);
 	f->buf = malloc(f->len + 1);
-	f->blob = b;
 	f->job.run = fetch_run;
-	f->job.free = fetch_free;
 	if (f->path == NULL || f->buf == NULL) {
-		free(f->path);
-		free(f->buf);
-		free(f);
+		fetch_drop(f);
 		return -ENOMEM;
 	}
-	b->refs++;
-	TAILQ_INSERT_TAIL(&b->fetches, f, link);
-	f->transfer = stats_transfer_begin(
-	    room_stats(b->store->room), false, path, b->version.size);
-	job_init(b->store->pool, &f->job);
+	f->transfer = stats_transfer_begin(stats, false, path, b->version.size);
 	if ((error = job_start(&f->job)) != 0) {
-		stats_transfer_end(room_stats(b->store->room), f->transfer);
-		TAILQ_REMOVE(&b->fetches, f, link);
-		b->refs--; /* the caller has one, too */
-		free(f->path);
-		free(f->buf);
-		free(f);
+		stats_transfer_end(stats, f->transfer);
+		fetch_drop(f);
 		return error;
 	}
 	if (out != NULL)

@@ -10,6 +10,23 @@
 /* How the tree takes in what the VM says: listings, single attributes, a new
  * VM.  Every difference to what was known is told to the kernel. */
 
+/*
+ * A file that the kernel knows has other bytes: as the same node, or the name
+ * has gone over to another.  A command of ours makes one change; others may go
+ * on, and do for sure when it is not the first of late.
+ */
+static void
+bytes_moved(struct tree *t, const struct node *was, struct node *n)
+{
+	bool again =
+	    was->moved != 0 && was->moved + NODE_SETTLE_MS >= room_now();
+
+	if (!tree_known(t, was->checked) || (was->nlookup == 0 && !again))
+		return;
+	n->moved_once = n != was && !again;
+	n->moved = room_now();
+}
+
 void
 tree_adopt_attr(
     struct tree *t, struct node *n, const struct attr *a, uint64_t checked)
@@ -34,10 +51,8 @@ tree_adopt_attr(
 	n->attr = *a;
 	node_index(t, n);
 	if (other && n->checked != 0 && n->nlookup > 0) {
-		/* A command of ours makes one change, others may go on. */
-		if ((old.size != now.size || old.mtime != now.mtime) &&
-		    tree_known(t, n->checked))
-			n->moved = room_now();
+		if (old.size != now.size || old.mtime != now.mtime)
+			bytes_moved(t, n, n);
 		if (t->notify != NULL)
 			notify_inode(t->notify, n->id);
 	}
@@ -100,7 +115,7 @@ tree_adopt_entry(
     struct tree *t, struct node *dir, const struct entry *e, uint64_t checked)
 {
 	struct dentry *d = tree_lookup(dir, e->name);
-	struct node *n;
+	struct node *n, *was = NULL;
 
 	if (d != NULL &&
 	    (checked < d->node->checked || node_matches(t, d->node, e))) {
@@ -108,25 +123,31 @@ tree_adopt_entry(
 		return d->node;
 	}
 	if (d != NULL) {
-		uint64_t child = d->node->nlookup > 0 ? d->node->id : 0;
-
-		d->node->replaced = true;
+		was = d->node;
+		was->replaced = true;
+		node_hold(was);
 		tree_remove(t, d);
-		if (child != 0 && t->notify != NULL)
+		if (was->nlookup > 0 && t->notify != NULL)
 			notify_entry(t->notify, dir->id, e->name);
 	}
 	if ((n = tree_find_linked(t, &e->attr)) == NULL) {
 		if ((n = node_new(t, &e->attr, e->target)) == NULL)
-			return NULL;
+			goto out;
 		n->checked = checked;
 		node_index(t, n);
+		if (was != NULL && S_ISREG(was->attr.mode) &&
+		    S_ISREG(e->attr.mode))
+			bytes_moved(t, was, n);
 	} else {
 		tree_adopt_attr(t, n, &e->attr, checked);
 	}
 	if (dentry_new(n, dir, e->name) == NULL) {
 		node_drop(t, n);
-		return NULL;
+		n = NULL;
 	}
+out:
+	if (was != NULL)
+		node_release(t, was);
 	return n;
 }
 
@@ -139,7 +160,7 @@ tree_vanish(struct tree *t, struct dentry *d)
 	tree_remove(t, d);
 }
 
-/* Our own hidden files in the VM (vm/piece.sh, vm/write.sh). */
+/* Our own hidden files in the VM (vm/piece.sh, vm/commit.sh). */
 static bool
 name_is_ours(const char *name)
 {

@@ -287,12 +287,6 @@ job_start(struct job *job)
 }
 
 void
-job_begin(struct job *job)
-{
-	job_hold(job);
-}
-
-void
 job_hold(struct job *job)
 {
 	pthread_mutex_lock(&job->pool->lock);

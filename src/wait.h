@@ -53,8 +53,7 @@ void pool_close(struct pool *); /* waits for every job's end */
 void job_init(struct pool *, struct job *);
 /* Have it run.  0 or -ENOMEM. */
 int job_start(struct job *);
-/* Instead: it is done by other means, until job_finish(). */
-void job_begin(struct job *);
+/* Or it is done by other means: held for these, and given up by finish(). */
 void job_finish(struct job *);
 void job_hold(struct job *);
 void job_put(struct job *);

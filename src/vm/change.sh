@@ -1,9 +1,9 @@
 # shellcheck shell=sh
-# Changes: what all of them share.  Expects list_gnu.sh or list_busybox.sh.
+# Changes: what all of them share.  Expects record_*.sh.
 #	X N OP PATH ARGUMENT...
 # runs the function OP with the rest, and adds to _Z
 #	"#N E K EXIST;", records, ";#. FLAGS NUMBER;"
-# E: OK or the errno's name.  The records (v of list_*.sh): PATH, its
+# E: OK or the errno's name.  The records (v of record_*.sh): PATH, its
 # directory, and for an OP with two paths the other and its directory; as they
 # are now, however it went.  EXIST has a digit for each: 1, or 0 for one that
 # does not exist and has no record; it is empty when OP has emptied p.  FLAGS, a
@@ -11,7 +11,7 @@
 # instead of written in place, it has a new inode.  NUMBER: an OP's own.
 #	p ID
 # runs the function I, which has the Xs in it, and prints _Z as a frame (P of
-# prelude.sh) of plain text: "=" stands for that before it, and the length is
+# frame.sh) of plain text: "=" stands for that before it, and the length is
 # the text's.  It is ASCII without anything to be trimmed, and takes no process.
 # The composer sets A=1 before an X that repeats a command whose answer was
 # lost: then the state that the first run leaves is success.

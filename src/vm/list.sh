@@ -39,20 +39,24 @@ D() {
 		d=$((d + 1))
 	done
 }
+# Set e to EIO when "." can't be read to its end, else to 1: complaints are
+# about what is in it ("./NAME", in /proc a process that ended meanwhile).
+Le() {
+	e=$(find . -maxdepth 1 -name '' 2>&1 | while read -r o; do
+		case $o in
+		*./*) ;;
+		*) echo EIO ;;
+		esac
+	done)
+	[ -z "$e" ] && e=1 || e=EIO
+}
 L() {
 	if [ ! -L "$3" ] && cd -P "$3" && [ -r . ] && [ -e ./. ]; then
 		d=1
 		[ "$2" -eq 0 ] || D "$2"
 		printf '#%s OK %s %s\0' "$1" "$K" "$d"
-		if l "$d"; then
-			e=0
-		elif find . -maxdepth 1 -name '' || find . -maxdepth 1 -name ''
-		then
-			# (Twice: processes end while /proc is read.)
-			e=1
-		else
-			e=EIO
-		fi
+		e=0
+		l "$d" || Le
 		printf '#. %s\0' "$e"
 		return
 	elif [ -L "$3" ]; then

@@ -137,4 +137,4 @@ def test_no_read_shows_what_the_file_never_had(any_room, cache):
             else:
                 reads += 1
                 check(changer, name, data, begun)
-    assert reads > FILES and errors < reads, (reads, errors)
+    assert reads > FILES and errors * 4 < reads, (reads, errors)

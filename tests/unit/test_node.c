@@ -243,6 +243,21 @@ test_other_bytes_of_a_file_that_is_not_open_are_another_node(void **state)
 	assert_ptr_not_equal(a, b);
 	assert_true(a->replaced);
 	forget(t, a);
+	assert_true(node_is_settled(b));
+	/* A file that is replaced again and again is a moving one. */
+	now += 10;
+	adopt(t, "/", one);
+	told("entry:a");
+	a = look_up(t, "/a");
+	assert_false(node_is_settled(a));
+	forget(t, b);
+	now += NODE_SETTLE_MS + 1;
+	assert_true(node_is_settled(a));
+	adopt(t, "/", two);
+	told("entry:a");
+	b = look_up(t, "/a");
+	assert_true(node_is_settled(b));
+	forget(t, a);
 	/* It is open: the node stays, and readers know that it moved. */
 	node_hold(b);
 	now += 10;
