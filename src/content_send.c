@@ -39,6 +39,7 @@ content_begin_send(struct content *c, struct room_write *w)
 	    .expect = attr_validator(&c->base),
 	    .set_size = c->resized || c->whole,
 	    .size = c->size,
+	    .space = c->base.blocks * 512,
 	    .read = content_read_work,
 	    .arg = c,
 	    .attr = c->attr,

@@ -242,6 +242,7 @@ struct room_write {
 	struct validator expect;
 	bool set_size;
 	uint64_t size;
+	uint64_t space; /* WHOLE: that the file is known to take on disk */
 	const struct interval *ranges;
 	size_t nranges;
 	/* Where the bytes come from: 0 or -errno. */

@@ -75,7 +75,8 @@ whole_item(
 	    .gid = UINT32_MAX,
 	    .atime = SCRIPT_TIME_OMIT,
 	    .mtime = SCRIPT_TIME_OMIT,
-	    .size = w->size};
+	    .size = w->size,
+	    .space = w->space};
 
 	item_set_attr(&item, &w->attr);
 	return item;

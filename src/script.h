@@ -171,6 +171,8 @@ struct script_change {
 	uint64_t ino;
 	int noreplace;
 	enum script_how how;
+	uint64_t space; /* WRITE, COMMIT: bytes that the target is known to take
+			 * on disk; 0: none */
 	const char *token; /* up to 64 hex digits, new for each file sent */
 	const char *forget; /* token of an earlier CREATE, WRITE, RANGES or
 			     * APPEND that has been answered, or NULL */

@@ -152,10 +152,25 @@ script_may_compress(const char *data, size_t len)
 }
 
 /*
- * What goes uncompressed: with the programs it still fits into the first
- * packets of a connection.
+ * What goes as it is: with the programs it still fits into the first packets of
+ * a connection.
  */
-enum { SMALL = 4096 };
+enum { SMALL = 4096, SMALL_TEXT = 6144 };
+
+/* May it stand in a command just so, and is no longer then than in base64? */
+static bool
+is_small_text(const char *data, size_t len)
+{
+	size_t i, quoted = len;
+
+	for (i = 0; i < len && len <= SMALL_TEXT; i++) {
+		if ((data[i] < ' ' && data[i] != '\n' && data[i] != '\t') ||
+		    data[i] > '~')
+			return false;
+		quoted += data[i] == '\'' ? 3 : 0;
+	}
+	return len <= SMALL_TEXT && quoted <= len / 3 * 4;
+}
 
 /* gzip if it gets smaller: malloc'ed, or NULL. */
 static unsigned char *
@@ -208,6 +223,17 @@ add_form_and_data(
 	char *text = NULL;
 	size_t len;
 
+	if (ch->op != SCRIPT_PIECE && is_small_text(ch->data, ch->data_len)) {
+		if ((text = strndup(ch->data, ch->data_len)) == NULL) {
+			command_fail(c);
+			return;
+		}
+		command_add(c, "t");
+		command_add(c, between);
+		command_add_quoted(c, text);
+		free(text);
+		return;
+	}
 	packed = compress_data(ch->data, ch->data_len, &len);
 	text = packed != NULL ? base64_encode(packed, len, &len)
 			      : base64_encode(ch->data, ch->data_len, &len);
@@ -277,7 +303,7 @@ add_owner(struct command *c, const struct script_change *ch)
 		command_add(c, ":");
 }
 
-/* " ATIME MTIME OWNER" of WRITE and COMMIT. */
+/* " ATIME MTIME OWNER SPACE" of WRITE and COMMIT. */
 static void
 add_attributes(struct command *c, const struct script_change *ch)
 {
@@ -287,6 +313,7 @@ add_attributes(struct command *c, const struct script_change *ch)
 		add_owner(c, ch);
 	else
 		command_add(c, " ''");
+	command_addf(c, " %" PRIu64, ch->space);
 }
 
 /* " HOW MODE TOKEN" */

@@ -16,9 +16,10 @@
 # The composer sets A=1 before an X that repeats a command whose answer was
 # lost: then the state that the first run leaves is success.
 # For the OPs: e is OK; w and y are the flags and the number; q is for the
-# other path; U is the umask of m; the number of N is in n.
+# other path; U is the umask of m; the number of N is in n.  _R: what find is
+# to do with our own files _G and _H (evidence.sh) before it prints the records.
 # shellcheck disable=SC2034 # some are for other files
-A=0
+A=0 _R='' _G='' _H=''
 X() {
 	n=$1 e=OK w=0 y=0 q='' U=077 p=$3
 	shift
@@ -37,8 +38,9 @@ X() {
 		fi
 	done
 	o=
+	[ -z "$_R" ] || set -- "$_G" ${_H:+"$_H"} "$@"
 	[ $# = 0 ] || o=$(_x='exec'; v "$@")
-	_Z="$_Z#$n $e $K $_k;$o;#. $w $y;"
+	_Z="$_Z#$n $e $K $_k;$o;#. $w $y;" _R='' _H=''
 }
 # Does it exist, a dangling symlink included?  (Following a link changes its
 # access time.)

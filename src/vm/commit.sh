@@ -1,7 +1,7 @@
 # shellcheck shell=sh disable=SC2034,SC2154 # variables of change.sh
 # More of write.sh, for X of change.sh.
 #	Cr PATH HOW MODE TOKEN	a new empty file
-#	Ct PATH HOW MODE TOKEN SIZE SUM ATIME MTIME OWNER
+#	Ct PATH HOW MODE TOKEN SIZE SUM ATIME MTIME OWNER SPACE
 #				the staged file is complete: as Wr from there;
 #				EAGAIN: not all pieces are there
 #	Cl PATH			remove what is older than an hour, of PATH (a
@@ -14,13 +14,13 @@ Cr() {
 	elif [ "$2" = x ] && Ev "$4" "$1"; then
 		return
 	fi
-	_s=0
+	_s=0 _b=0
 	! Yo "$3" || In "$1" "$2" "$3" "$4"
 	rr "$g"
 }
 Ct() {
 	j "$1" "$4"
-	_y='' _s=$5
+	_y='' _s=$5 _b=${10}
 	if [ "$A" = 0 ] || ! B "$1" "$2" "$4" "$5" "$6"; then
 		if [ -f "$g" ] && Hs "$6" "$g"; then
 			In "$1" "$2" "$3" "$4"

@@ -30,9 +30,15 @@ Ev() {
 }
 # Print the evidence.
 nn() { [ -L "$t" ] || [ ! -O "$t" ] || cat "$t/$1"; }
-# Remove a hidden file of our own.
+# Remove a hidden file of our own, and what is to be forgotten; find does it on
+# the way to the records.
 rr() {
-	rm -f "$1" ${_F:+"$t/$_F"}
+	if [ "$K" = G ]; then
+		_G=$1 _H=${_F:+$t/$_F}
+		_R="-name ${1##*/} -delete -o ${_F:+-name $_F -delete -o}"
+	else
+		rm -f "$1" ${_F:+"$t/$_F"}
+	fi
 	_F=''
 }
 Fg() {
@@ -41,4 +47,4 @@ Fg() {
 		_F=$_f
 	done
 }
-Ff() { [ -z "$_F" ] || rr "$t/$_F"; }
+Ff() { [ -z "$_F" ] || rm -f "$t/$_F"; }

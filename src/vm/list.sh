@@ -42,13 +42,9 @@ D() {
 # Set e to EIO when "." can't be read to its end, else to 1: complaints are
 # about what is in it ("./NAME", in /proc a process that ended meanwhile).
 Le() {
-	e=$(find . -maxdepth 1 -name '' 2>&1 | while read -r o; do
-		case $o in
-		*./*) ;;
-		*) echo EIO ;;
-		esac
-	done)
-	[ -z "$e" ] && e=1 || e=EIO
+	e=1
+	[ -z "$(find . -maxdepth 1 -name '' 2>&1 |
+	    while read -r o; do printf %s "${o##*./*}"; done)" ] || e=EIO
 }
 L() {
 	if [ ! -L "$3" ] && cd -P "$3" && [ -r . ] && [ -e ./. ]; then

@@ -4,10 +4,11 @@
 # then is the target touched.
 # TOKEN: 16 hex digits or so, new for each file sent, the same on a repeat.
 # HOW: x: the target must not exist; c: it may; m: it must.
-#	Wr PATH HOW MODE TOKEN SIZE SUM ATIME MTIME OWNER FORM DATA
-#				the whole contents; FORM z: DATA is gzipped
-#				before base64, r: only base64.  MODE, OWNER:
-#				"" keeps an existing file's
+#	Wr PATH HOW MODE TOKEN SIZE SUM ATIME MTIME OWNER SPACE FORM DATA
+#				the whole contents.  MODE, OWNER: "" keeps an
+#				existing file's.  SPACE: bytes that an existing
+#				one is known to take.  FORM of the DATA: t: as
+#				they are; r: in base64; z: gzipped before that
 # An existing target is written in place, so it keeps inode, links and mode.
 # When that fails half-way, the staged file takes its place as a whole.
 
@@ -45,21 +46,24 @@ Yo() {
 		return 1
 	fi
 }
+# Print the bytes of form $1 and data $2.
+u() {
+	case $1 in
+	z) printf %s "$2" | a | gzip -dc ;;
+	r) printf %s "$2" | a ;;
+	*) printf %s "$2" ;;
+	esac
+}
 # Form $1, data $2, size $3, sum $4, mode $5 if that matters: stage it.
 Y() {
 	Yo "$5" || return
 	_s=$3
-	case $1 in
-	z) printf %s "$2" | a | gzip -dc >"$g" ;;
-	*) printf %s "$2" | a >"$g" ;;
-	esac
+	[ "$_s" != 0 ] || [ -s "$g" ] || return 0
+	u "$1" "$2" >"$g"
 	# The sum says that the length is right, too.
 	Hs "$4" "$g" || {
 		# Once more, to hear the reason.
-		o=$( { printf %s "$2" | a | case $1 in
-		z) gzip -dc ;;
-		*) cat ;;
-		esac >"$g"; } 2>&1)
+		o=$( { u "$1" "$2" | cat >"$g"; } 2>&1)
 		rm -f "$g"
 		if O "$3"; then
 			To "$o"
@@ -69,14 +73,20 @@ Y() {
 		return 1
 	}
 }
-# The staged file's bytes, _s of them, into the existing target.
+# The staged file's bytes, _s of them, into the existing target, which takes _b.
 Ip() {
 	W "$1" || return
-	o=$(stat -c %b "$1")
-	O $((_s - ${o:-0} * 512)) || {
-		e=ENOSPC
-		return
-	}
+	case $g in
+	"${1%/*}"/*) ;;
+	*) _b=0 ;; # there is no way out, below: look
+	esac
+	if [ "$_s" -gt "$_b" ]; then
+		o=$(stat -c %b "$1")
+		O $((_s - ${o:-0} * 512)) || {
+			e=ENOSPC
+			return
+		}
+	fi
 	o=$(cat "$g" 2>&1 >"$1") && Q "$g" "$1" && return
 	T "$o"
 	# Not half of it: the whole file, if it lies beside.  (If not, because
@@ -158,12 +168,12 @@ Fn() {
 }
 Wr() {
 	j "$1" "$4"
-	g=$g.$$ _y=''
+	g=$g.$$ _y='' _b=${10}
 	if [ "$A" = 0 ] || ! B "$1" "$2" "$4" "$5" "$6"; then
 		if [ "$2" = x ] && x "$1"; then
 			e=EEXIST
 		else
-			Y "${10}" "${11}" "$5" "$6" "$3" &&
+			Y "${11}" "${12}" "$5" "$6" "$3" &&
 			    In "$1" "$2" "$3" "$4"
 		fi
 	fi

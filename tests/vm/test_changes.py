@@ -339,9 +339,15 @@ def test_times(room):
             assert result["whole_seconds"] == whole
 
 
+# Small text stands in the command as it is.
+QUOTED = b"#!/bin/sh\n\techo 'it''s' \"$HOME\" `id` \\n %s \\ !$ '\n\n"
+
+
 def test_write(room):
     t = room.tree
-    for data in b"", b"x", BINARY, TEXT[:60000], b"\n\n", os.urandom(60000):
+    for data in (b"", b"x", BINARY, TEXT[:60000], b"\n\n", os.urandom(60000),
+                 QUOTED, QUOTED * 90, QUOTED + b"\0", b"'" * 4000,
+                 QUOTED[:-2] + b"\xc3\xa4\r\n", b"-n", b"\\c", TEXT[:6144]):
         for how in EXCLUSIVE, MAY, MUST:
             path = t / f"f{how}"
             if how == MUST:

@@ -317,6 +317,7 @@ get_change(char **argv)
 		NUMBER(noreplace, 10);
 		NUMBER(how, 10);
 		NUMBER(size, 10);
+		NUMBER(space, 10);
 		NUMBER(offset, 10);
 		NUMBER(to_offset, 10);
 		else abort();
