@@ -10,4 +10,5 @@
 K=G _x=''
 f='%y %m %n %U %G %s %b %D %i %A@ %T@ %C@'
 s() { find "$@" -maxdepth 0 -printf "$f\\0%H\\0%l\\0"; }
+# shellcheck disable=SC2086 # _R is several words
 v() { $_x find "$@" -maxdepth 0 $_R -printf "$f\\n"; }
