@@ -76,6 +76,36 @@ fs_may(struct fs *fs, const struct attr *a, int mask)
 	return (bits & mask) == (unsigned)mask;
 }
 
+/* A look at the VM that may have to be repeated. */
+struct look {
+	uint64_t since; /* when it began */
+	uint64_t contact; /* with the service, by then */
+	bool known; /* what is asked for, as it was */
+	bool silent; /* there was no answer: what is known has to do */
+	bool patient; /* it does answer, if slowly: no short wait */
+};
+
+static struct look
+look_begin(struct fs *fs)
+{
+	return (struct look){
+	    .since = room_now(), .contact = room_contact(fs->room)};
+}
+
+/* Nothing came of asking: 0 to look again at what is known, or -errno. */
+static int
+look_failed(struct fs *fs, struct look *look, int error)
+{
+	look->silent = look->known && fs_is_silent(fs, look->contact, error);
+	if (look->silent)
+		return 0;
+	if (error != -ETIMEDOUT || !look->known || look->patient)
+		return error;
+	/* It was only we who did not wait for long. */
+	look->patient = true;
+	return 0;
+}
+
 /* Is this still good for a name or for attributes that somebody looks at? */
 static bool
 fs_fresh(struct fs *fs, uint64_t checked, uint64_t since)
@@ -189,12 +219,12 @@ int
 fs_find_child(struct fs *fs, struct wait *w, fuse_ino_t parent,
     const char *name, struct node **out)
 {
-	uint64_t since = room_now(), contact = room_contact(fs->room);
+	struct look look = look_begin(fs);
 	struct tree *t = fs->tree;
 	struct node *dir;
 	struct dentry *d;
 	int error, tries;
-	bool json, known, silent = false;
+	bool json;
 
 	for (tries = 0; tries < FIND_TRIES; tries++) {
 		tree_lock(t);
@@ -216,26 +246,24 @@ fs_find_child(struct fs *fs, struct wait *w, fuse_ino_t parent,
 		d = tree_lookup(dir, name);
 		*out = d == NULL ? NULL : d->node;
 		/* What is not there is asked for again. */
-		if (tree_fresh(t, dir->dir->listed, since) ||
+		if (tree_fresh(t, dir->dir->listed, look.since) ||
 		    (d != NULL &&
 			(d->node->local ||
-			    fs_fresh(fs, dir->dir->listed, since) ||
-			    fs_fresh(fs, d->node->checked, since)))) {
+			    fs_fresh(fs, dir->dir->listed, look.since) ||
+			    fs_fresh(fs, d->node->checked, look.since)))) {
 			fs_walk_note_use(fs, dir);
 			return fs_found(fs, tries);
 		}
-		known = tree_known(t, dir->dir->listed) ||
+		look.known = tree_known(t, dir->dir->listed) ||
 		    (d != NULL && tree_known(t, d->node->checked));
-		if (silent && known)
+		if (look.silent && look.known)
 			return 0;
 		if (node_is_dead(t, dir)) {
 			error = -ENOENT;
 			goto fail;
 		}
-		error = fs_ask(fs, w, dir, name, known);
-		silent =
-		    error != 0 && known && fs_is_silent(fs, contact, error);
-		if (error != 0 && !silent)
+		error = fs_ask(fs, w, dir, name, look.known && !look.patient);
+		if (error != 0 && (error = look_failed(fs, &look, error)) != 0)
 			return error;
 	}
 	return -EIO;
@@ -271,11 +299,10 @@ int
 fs_find_node(struct fs *fs, struct wait *w, fuse_ino_t id, bool strict,
     struct node **out)
 {
-	uint64_t since = room_now(), contact = room_contact(fs->room);
+	struct look look = look_begin(fs);
 	struct tree *t = fs->tree;
 	struct node *n;
 	int error, tries;
-	bool known, silent = false;
 
 	for (tries = 0; tries < FIND_TRIES; tries++) {
 		tree_lock(t);
@@ -288,20 +315,19 @@ fs_find_node(struct fs *fs, struct wait *w, fuse_ino_t id, bool strict,
 			tree_use_dir(t, n);
 		/* Removed, but held open: what was known stays so. */
 		if (n->control || n->local || node_is_dead(t, n) ||
-		    (strict ? tree_fresh(t, n->checked, since)
-			    : fs_fresh(fs, n->checked, since)))
+		    (strict ? tree_fresh(t, n->checked, look.since)
+			    : fs_fresh(fs, n->checked, look.since)))
 			return fs_found(fs, tries);
-		known = tree_known(t, n->checked);
-		if (silent && known)
+		look.known = tree_known(t, n->checked);
+		if (look.silent && look.known)
 			return 0;
-		error = fs_ask_node(fs, w, n, known);
+		error = fs_ask_node(fs, w, n, look.known && !look.patient);
 		if (error == -EACCES && id == FUSE_ROOT_ID) {
 			tree_lock(t);
 			return 0;
 		}
-		silent =
-		    error != 0 && known && fs_is_silent(fs, contact, error);
-		if (error != 0 && error != -ENOENT && !silent)
+		if (error != 0 && error != -ENOENT &&
+		    (error = look_failed(fs, &look, error)) != 0)
 			return error;
 	}
 	return -EIO;
@@ -310,11 +336,10 @@ fs_find_node(struct fs *fs, struct wait *w, fuse_ino_t id, bool strict,
 int
 fs_find_listed(struct fs *fs, struct wait *w, fuse_ino_t id, struct node **out)
 {
-	uint64_t since = room_now(), contact = room_contact(fs->room);
+	struct look look = look_begin(fs);
 	struct tree *t = fs->tree;
 	struct node *n;
 	int error, tries;
-	bool known, silent = false;
 
 	for (tries = 0; tries < FIND_TRIES; tries++) {
 		tree_lock(t);
@@ -323,17 +348,16 @@ fs_find_listed(struct fs *fs, struct wait *w, fuse_ino_t id, struct node **out)
 			return -ESTALE;
 		}
 		*out = n;
-		known = tree_known(t, n->dir->listed);
+		look.known = tree_known(t, n->dir->listed);
 		if (node_is_dead(t, n) ||
-		    tree_fresh(t, n->dir->listed, since) || (silent && known)) {
+		    tree_fresh(t, n->dir->listed, look.since) ||
+		    (look.silent && look.known)) {
 			fs_walk_note_use(fs, n);
 			n->dir->read = n->dir->used;
 			return fs_found(fs, tries);
 		}
-		error = fs_ask(fs, w, n, NULL, known);
-		silent =
-		    error != 0 && known && fs_is_silent(fs, contact, error);
-		if (error != 0 && !silent)
+		error = fs_ask(fs, w, n, NULL, look.known && !look.patient);
+		if (error != 0 && (error = look_failed(fs, &look, error)) != 0)
 			return error;
 	}
 	return -EIO;

@@ -66,7 +66,9 @@ def trial(room, m, name, fault, nth, tries=3):
     place = "trial-%d" % next(NUMBERS)
     there = os.path.join(room.workspace, place)
     actions.fill(there)
+    arrived = room.state()["arrived"]
     m.process.send_signal(signal.SIGHUP)  # here is a new directory
+    wait_until(lambda: room.state()["arrived"] > arrived, DEADLINE, "a check")
     settle(room)
     room.control(faults=[{"match": {"nth": nth}, "fault": fault}])
     value, error = do(attempt, run, m("workspace", place), timeout=30)

@@ -168,8 +168,7 @@ def pieces(size):
     return -(-size // ((LIMIT - 8 * 1024) * 3 // 4))
 
 
-@pytest.mark.parametrize("size", [4 * MIB, pytest.param(
-    32 * MIB, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("size", [4 * MIB, 32 * MIB])
 def test_a_large_new_file(room, size):
     """ceil(size / payload) + 2, at least 4 in flight, payload as close to
     the command limit as base64 allows."""

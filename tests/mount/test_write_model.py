@@ -59,7 +59,7 @@ def test_fsx_with_a_tiny_cache(room):
 
 def test_fsx_on_a_flaky_service(room):
     """One answer in ten is bad; everything comes right by itself."""
-    with Mount(room, "timeout=5") as m:
+    with Mount(room, "timeout=20") as m:
         room.control(faults=[
             {"match": {"percent": 4, "seed": 1}, "fault": {"status": 503,
                                                           "retry_after": 0}},
@@ -203,7 +203,7 @@ def test_tree_strict(room):
 
 
 def test_tree_on_a_flaky_service(room):
-    with Mount(room, "timeout=5") as m:
+    with Mount(room, "timeout=20") as m:
         room.control(faults=[
             {"match": {"percent": 4, "seed": 1}, "fault": {"status": 503,
                                                           "retry_after": 0}},
