@@ -187,6 +187,16 @@ class Program:
     def running(self):
         return self.process.poll() is None
 
+    def wait_for_children(self):
+        """Until they are gone, too; they have the mount in use."""
+        def gone():
+            try:
+                os.killpg(self.process.pid, 0)
+                return False
+            except ProcessLookupError:
+                return True
+        wait_until(gone, DEADLINE, "the children's end")
+
     def wait(self, timeout=None):
         timeout = timeout or DEADLINE
         try:

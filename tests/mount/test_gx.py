@@ -379,6 +379,7 @@ def test_a_second_signal_ends_the_wait(m):
     one_line(done, "may go on")
     m.room.no_faults()
     gate.open()
+    program.wait_for_children()
 
 
 def test_ignored_signals_stay_ignored(m):
