@@ -474,7 +474,7 @@ coverage()
 	run_pytest mount-coverage "$out/coverage" 600 "$workers" \
 	    $coverage_tests \
 	    -m 'not slow' \
-	    -k 'not busybox and not sparse_gigabyte and not another_user'
+	    -k 'not busybox and not large and not another_user'
 	check coverage coverage_figure
 	sed 's/^/      /' "$logs/coverage.log" # the figure
 }
