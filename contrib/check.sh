@@ -372,7 +372,7 @@ mounts()
 {
 	[ -n "${CHECK_LONG-}" ] || set -- -m 'not slow' \
 	    -k 'not longer and not sparse_gigabyte and not test_load'
-	run_pytest mount "$out/gcc" 900 "$workers" \
+	run_pytest mount "$out/gcc" 1100 "$workers" \
 	    tests/vm tests/roomd tests/mount "$@"
 }
 
