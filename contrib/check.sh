@@ -1,9 +1,9 @@
 #!/bin/bash
 # check.sh [PART...]   install what the tests need, build, and run all checks,
 #                      or only some: lint unit mount sanitize coverage fuzz
-#                      dist, and packages (Debian's, with lintian), analyze
-#                      (gcc's and clang's analyzers, cppcheck) and load,
-#                      which are no parts of all
+#                      load dist, and packages (Debian's, with lintian) and
+#                      analyze (gcc's and clang's analyzers, cppcheck), which
+#                      are no parts of all
 # Works in ./build-check.  Every check runs, also when one before it failed; of
 # a failure the log's end is shown.  Of tests that try much the same many times
 # (marked slow) some are left out, and with the sanitizers one kind of room is

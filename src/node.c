@@ -325,10 +325,15 @@ node_version(const struct node *n)
 }
 
 bool
+node_has_moved(const struct node *n)
+{
+	return n->moved != 0 && n->moved + NODE_SETTLE_MS >= room_now();
+}
+
+bool
 node_is_settled(const struct node *n)
 {
-	return n->moved == 0 || n->moved_once ||
-	    n->moved + NODE_SETTLE_MS < room_now();
+	return n->moved_once || !node_has_moved(n);
 }
 
 void

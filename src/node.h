@@ -196,6 +196,7 @@ uint64_t node_version(const struct node *);
  * an answer under way, in milliseconds. */
 #define NODE_SETTLE_MS 10000
 bool node_is_settled(const struct node *);
+bool node_has_moved(const struct node *); /* in that time, or its name has */
 
 /* The kernel is told the node's attributes. */
 void node_tell(struct node *);

@@ -163,13 +163,15 @@ is_small_text(const char *data, size_t len)
 {
 	size_t i, quoted = len;
 
-	for (i = 0; i < len && len <= SMALL_TEXT; i++) {
+	if (len > SMALL_TEXT)
+		return false;
+	for (i = 0; i < len; i++) {
 		if ((data[i] < ' ' && data[i] != '\n' && data[i] != '\t') ||
 		    data[i] > '~')
 			return false;
 		quoted += data[i] == '\'' ? 3 : 0;
 	}
-	return len <= SMALL_TEXT && quoted <= len / 3 * 4;
+	return quoted <= (len + 2) / 3 * 4;
 }
 
 /* gzip if it gets smaller: malloc'ed, or NULL. */
@@ -220,32 +222,28 @@ add_form_and_data(
     struct command *c, const struct script_change *ch, const char *between)
 {
 	unsigned char *packed = NULL;
-	char *text = NULL;
+	const char *form;
+	char *text;
 	size_t len;
 
 	if (ch->op != SCRIPT_PIECE && is_small_text(ch->data, ch->data_len)) {
-		if ((text = strndup(ch->data, ch->data_len)) == NULL) {
-			command_fail(c);
-			return;
-		}
-		command_add(c, "t");
-		command_add(c, between);
-		command_add_quoted(c, text);
-		free(text);
-		return;
+		form = "t";
+		text = strndup(ch->data, ch->data_len);
+	} else if ((packed = compress_data(ch->data, ch->data_len, &len)) !=
+	    NULL) {
+		form = "z";
+		text = base64_encode(packed, len, &len);
+	} else {
+		form = "r";
+		text = base64_encode(ch->data, ch->data_len, &len);
 	}
-	packed = compress_data(ch->data, ch->data_len, &len);
-	text = packed != NULL ? base64_encode(packed, len, &len)
-			      : base64_encode(ch->data, ch->data_len, &len);
 	if (text == NULL) {
 		command_fail(c);
 		goto out;
 	}
-	command_add(c, packed != NULL ? "z" : "r");
+	command_add(c, form);
 	command_add(c, between);
-	command_add(c, "'");
-	command_add(c, text);
-	command_add(c, "'");
+	command_add_quoted(c, text);
 out:
 	free(packed);
 	free(text);

@@ -18,8 +18,7 @@
 static void
 bytes_moved(struct tree *t, const struct node *was, struct node *n)
 {
-	bool again =
-	    was->moved != 0 && was->moved + NODE_SETTLE_MS >= room_now();
+	bool again = node_has_moved(was);
 
 	if (!tree_known(t, was->checked) || (was->nlookup == 0 && !again))
 		return;

@@ -31,11 +31,11 @@ Ev() {
 # Print the evidence.
 nn() { [ -L "$t" ] || [ ! -O "$t" ] || cat "$t/$1"; }
 # Remove a hidden file of our own, and what is to be forgotten; find does it on
-# the way to the records.
+# the way to the records, and prints none of these if it can't.
 rr() {
 	if [ "$K" = G ]; then
 		_G=$1 _H=${_F:+$t/$_F}
-		_R="-name ${1##*/} -delete -o ${_F:+-name $_F -delete -o}"
+		_R="( -name ${1##*/} ${_F:+-o -name $_F} ) ( -delete -o -true ) -o"
 	else
 		rm -f "$1" ${_F:+"$t/$_F"}
 	fi
@@ -43,7 +43,7 @@ rr() {
 }
 Fg() {
 	for _f; do
-		[ -z "$_F" ] || rm -f "$t/$_F"
+		Ff
 		_F=$_f
 	done
 }

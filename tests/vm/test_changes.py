@@ -103,6 +103,22 @@ def test_names(room):
     ok(room, "unlink", path=t / "dangling")
 
 
+def test_a_staged_file_that_cannot_be_removed_is_no_record(room):
+    d = room.tree / "append-only"
+    d.mkdir()
+    if subprocess.run(["chattr", "+a", d], stderr=subprocess.DEVNULL
+                      ).returncode != 0:
+        pytest.skip("no append-only directories here")
+    try:
+        result = room.change("write", b"bytes", path=d / "f", how=EXCLUSIVE,
+                             mode=0o640, token=token())
+        assert result["error"] == 0
+        assert result["path"]["size"] == 5
+    finally:
+        subprocess.run(["chattr", "-a", d], check=True)
+    assert (d / "f").read_bytes() == b"bytes"
+
+
 def test_new_directory_in_a_setgid_one(room):
     t = room.tree
     os.chown(t, 0, 1234)

@@ -73,6 +73,8 @@ def test_whole_files(room, file):
            token=token())
     change(room, "write", 4 + rm, TEXT[:4096], path=t / "new", how=EXCLUSIVE,
            mode=0o644, token=token())
+    change(room, "write", 4 + rm, b"x\n", path=t / "short", how=EXCLUSIVE,
+           mode=0o644, token=token())
     change(room, "write", 6 + rm, os.urandom(4096), path=t / "binary",
            how=EXCLUSIVE, mode=0o644, token=token())
     change(room, "write", 4 + rm, TEXT[:4096], path=file, how=MUST,
