@@ -99,7 +99,8 @@ look_failed(struct fs *fs, struct look *look, int error)
 	look->silent = look->known && fs_is_silent(fs, look->contact, error);
 	if (look->silent)
 		return 0;
-	if (error != -ETIMEDOUT || !look->known || look->patient)
+	if (error != -ETIMEDOUT || !look->known || look->patient ||
+	    room_now() - look->since >= fs->options->timeout_s * 1000u)
 		return error;
 	/* It was only we who did not wait for long. */
 	look->patient = true;

@@ -227,6 +227,42 @@ def test_with_cache_timeout_0_silence_is_an_error(room, bad):
         bad.rule = None
 
 
+def test_a_slow_answer_is_waited_for_while_others_come(room, bad):
+    """That is a slow command, and no silence."""
+    put(room.workspace, "listed-here/real", "real\n")
+    put(room.workspace, "busy", "busy\n")
+    slow = threading.Event()
+    ended = threading.Event()
+
+    def rule(request, forward):
+        if request.is_about("listed-here"):
+            slow.set()
+            ended.wait(10)
+
+    def keep_saving(file):
+        while not ended.wait(0.2):
+            os.pwrite(file, b"busy\n", 0)
+            os.fsync(file)
+
+    with Mount(bad, "cache_timeout=1", "timeout=15") as m:
+        assert m.ls(W, "listed-here") == ["real"]
+        m.settle()
+        bad.rule = rule
+        file = os.open(m(W, "busy"), os.O_WRONLY)
+        saver = threading.Thread(target=keep_saving, args=(file,))
+        saver.start()
+        try:
+            threading.Event().wait(1.2)
+            put(room.workspace, "listed-here/fresh", "fresh\n")
+            listed = m.ls(W, "listed-here", timeout=30)
+        finally:
+            ended.set()
+            saver.join()
+            os.close(file)
+        assert slow.is_set()
+        assert listed == ["fresh", "real"]
+
+
 def test_a_room_that_is_gone_is_not_shown_as_it_was(room):
     """F12, F5: that is an answer, and no silence."""
     put(room.workspace, "d/real", "real\n")
