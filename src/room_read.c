@@ -127,6 +127,12 @@ room_read(struct room *r, struct wait *wait, const char *path,
 }
 
 bool
+room_has_raw(struct room *r)
+{
+	return api_has_raw(r->api);
+}
+
+bool
 room_can_stream(struct room *r)
 {
 	return api_is_raw_whole(r->api);

@@ -60,6 +60,7 @@ fetch_run(struct job *job)
 	struct store *s = f->blob->store;
 	struct stats *stats = room_stats(s->room);
 
+	f->began = room_now();
 	f->error = room_read(s->room, NULL, f->path, &f->attr, f->offset,
 	    f->len, f->buf, &f->got);
 	pthread_mutex_lock(&s->lock);
@@ -68,6 +69,8 @@ fetch_run(struct job *job)
 	stats_transfer_set(
 	    stats, f->transfer, intervals_bytes(&f->blob->present));
 	TAILQ_REMOVE(&f->blob->fetches, f, link);
+	if (f->fill)
+		fill_came(f);
 	pthread_mutex_unlock(&s->lock);
 	stats_transfer_end(stats, f->transfer);
 }
@@ -122,9 +125,7 @@ fetch_promise(struct blob *b, const struct interval *what, struct fetch **out)
 	return 0;
 }
 
-/* Begin to fetch an interval, with the lock held; *out is held for the
- * caller, who may not be interested (NULL). */
-static int
+int
 fetch_start(struct blob *b, const char *path, const struct attr *attr,
     const struct interval *what, struct fetch **out)
 {
@@ -157,9 +158,8 @@ fetch_start(struct blob *b, const char *path, const struct attr *attr,
 	return 0;
 }
 
-/* The fetch under way that brings this byte. */
-static struct fetch *
-blob_find_fetch(struct blob *b, uint64_t at)
+struct fetch *
+blob_find_fetch(const struct blob *b, uint64_t at)
 {
 	struct fetch *f;
 
@@ -257,7 +257,7 @@ blob_read(struct blob *b, struct wait *wait, const char *path,
 	uint64_t size = b->version.size, end;
 	struct interval gap, want;
 	struct fetch *f;
-	uint64_t contact;
+	uint64_t contact, began;
 	bool others, again = false, hit;
 	int error;
 
@@ -269,6 +269,8 @@ blob_read(struct blob *b, struct wait *wait, const char *path,
 	if (b->saved)
 		disk_load(b);
 	blob_read_ahead(b, path, attr, offset, end);
+	if (b->window == 0)
+		fill_go_on(b, path, attr);
 	hit = !intervals_first_gap(&b->present, offset, end, &gap);
 	stats_look(room_stats(s->room), STATS_BYTES, hit, end - offset);
 	while (intervals_first_gap(&b->present, offset, end, &gap)) {
@@ -286,6 +288,7 @@ blob_read(struct blob *b, struct wait *wait, const char *path,
 		}
 		pthread_mutex_unlock(&s->lock);
 		contact = room_contact(s->room);
+		began = room_now();
 		error = job_wait(&f->job, wait);
 		if (error == 0)
 			error = f->error;
@@ -326,6 +329,8 @@ blob_read(struct blob *b, struct wait *wait, const char *path,
 		if (error != 0)
 			return error;
 		pthread_mutex_lock(&s->lock);
+		if (b->window == 0)
+			fill_waited(b, room_now() - began, !others);
 	}
 	span->file = b->file;
 	span->file->refs++;

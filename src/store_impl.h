@@ -36,7 +36,20 @@ struct fetch {
 	char *buf; /* NULL: the blob's stream brings them */
 	int error;
 	bool stored; /* the bytes are in the blob's file */
+	bool fill; /* nobody has asked for these (store_fill.c) */
+	uint64_t began; /* room_now() */
 	struct stats_transfer *transfer; /* of the whole file */
+};
+
+/* What reading here and there has cost, and what is done about it. */
+struct fill {
+	unsigned waits;
+	uint64_t lost_ms, trip_ms; /* all of them took; the shortest */
+	uint64_t piece_ms; /* a piece of the rest takes; 0: none has come */
+	uint64_t next_ms; /* of lost_ms: the next to find out comes then */
+	uint64_t until; /* has to end then (room_now()); 0: not begun */
+	uint64_t read_at; /* the last wait's end */
+	unsigned jobs; /* pieces under way */
 };
 
 struct blob {
@@ -50,6 +63,7 @@ struct blob {
 	struct intervals present; /* of the blob */
 	TAILQ_HEAD(fetches, fetch) fetches;
 	uint64_t next, window; /* of a sequential reader */
+	struct fill fill; /* of others */
 	struct stream *stream; /* brings all of it; NULL: none does */
 	bool unstreamable; /* one has failed */
 	bool saved; /* on disk under its name (store_disk.c), */
@@ -87,6 +101,22 @@ bool store_make_room(struct store *, struct blob *, uint64_t len);
 /* Keep bytes that came; drops the lock for a while.  False: no room. */
 bool blob_put_bytes(
     struct blob *, uint64_t offset, const void *data, size_t len);
+
+/* Begin to fetch an interval.  It is held for the caller if he wants it, and
+ * can't end while he has the lock.  0 or -errno. */
+int fetch_start(struct blob *, const char *path, const struct attr *,
+    const struct interval *, struct fetch **);
+/* The fetch under way that brings this byte; NULL: there is none. */
+struct fetch *blob_find_fetch(const struct blob *, uint64_t at);
+
+/*
+ * All of a large file that is read here and there (store_fill.c), when that
+ * pays: a read has waited so long (trip: from a request to its answer); go on
+ * if there is reason to; a fetch that was marked is done.
+ */
+void fill_waited(struct blob *, uint64_t ms, bool trip);
+void fill_go_on(struct blob *, const char *path, const struct attr *);
+void fill_came(struct fetch *);
 
 /*
  * A large file as one stream (store_stream.c), where there is no other good

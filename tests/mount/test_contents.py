@@ -6,6 +6,7 @@ import contextlib
 import errno
 import mmap
 import os
+import random
 import threading
 
 import pytest
@@ -178,7 +179,6 @@ def test_large_files_are_exact_without_json_for_them(any_room):
 
 
 def random_reads(path, want, count):
-    import random
     rng = random.Random(7)
     fd = os.open(path, os.O_RDONLY)
     for _ in range(count):
@@ -200,6 +200,32 @@ def test_reads_anywhere_in_a_large_file_are_exact(any_room, raw):
         calls = [Call(random_reads, m("workspace/big"), EDGES["big"], 60)
                  for _ in range(3)]
         assert [c.result(60) for c in calls] == [None] * 3
+
+
+def read_blocks(path, want, count, seed=3):
+    """The number of reads that were wrong."""
+    places = random.Random(seed).sample(range(len(want) // 4096), count)
+    fd = os.open(path, os.O_RDONLY)
+    wrong = sum(os.pread(fd, 4096, at * 4096) != want[at * 4096:(at + 1) * 4096]
+                for at in places)
+    os.close(fd)
+    return wrong
+
+
+@pytest.mark.parametrize("raw", ["range", "norange"])
+def test_a_file_that_is_read_here_and_there_is_fetched_when_that_pays(
+        any_room, raw):
+    """Not for a few reads, and long before the 160 requests of all."""
+    data = pattern(32 * MIB, 3)
+    put(any_room.workspace, "big", data)
+    any_room.control(raw=raw, latency_ms=40)
+    with Mount(any_room) as m:
+        m.ls("workspace")
+        assert do(read_blocks, m("workspace/big"), data, 8) == 0
+        m.forget()
+        assert do(read_blocks, m("workspace/big"), data, 200, timeout=90) == 0
+        n = m.count()
+        assert n["raw"] + n["command"] < 100, n
 
 
 @pytest.mark.parametrize("raw", ["range", "off"])
