@@ -280,15 +280,17 @@ api_read_type(struct api *api, const char *path, uint64_t size, char type[96])
 }
 
 bool
-api_has_raw(struct api *api)
+api_has_ranges(struct api *api)
 {
-	return atomic_load(&api->raw) != API_RAW_OFF;
+	return atomic_load(&api->raw) == API_RAW_WORKS &&
+	    !atomic_load(&api->raw_no_range);
 }
 
 bool
 api_is_raw_whole(struct api *api)
 {
-	return atomic_load(&api->raw_no_range) && api_has_raw(api);
+	return atomic_load(&api->raw_no_range) &&
+	    atomic_load(&api->raw) != API_RAW_OFF;
 }
 
 int

@@ -131,8 +131,10 @@ int room_read(struct room *, struct wait *, const char *path,
     const struct attr *attr, uint64_t offset, size_t len, void *buf,
     size_t *got);
 
-/* Do large parts of a file come otherwise than in several commands? */
-bool room_has_raw(struct room *);
+/* Does the service give any part of a file by one request? */
+bool room_has_ranges(struct room *);
+/* How many requests for contents leave connections for more; 0: none. */
+unsigned room_spare_connections(struct room *);
 /* Does the service give a part of a file only by commands, but all of it at
  * once as a stream (api.md: a Range that is answered by 200)? */
 bool room_can_stream(struct room *);

@@ -127,9 +127,18 @@ room_read(struct room *r, struct wait *wait, const char *path,
 }
 
 bool
-room_has_raw(struct room *r)
+room_has_ranges(struct room *r)
 {
-	return api_has_raw(r->api);
+	return api_has_ranges(r->api);
+}
+
+unsigned
+room_spare_connections(struct room *r)
+{
+	unsigned n = r->config.max_connections;
+
+	/* Two are never for contents (http.h), two are for who waits. */
+	return n > 4 ? n - 4 : 0;
 }
 
 bool

@@ -249,97 +249,121 @@ span_from_fetch(
 	return 0;
 }
 
+/* What a reader wants of a blob. */
+struct want {
+	struct wait *wait;
+	const char *path;
+	const struct attr *attr;
+	uint64_t offset, end;
+	bool again; /* a fetch of somebody else's has failed him once */
+};
+
+/* The fetch that brings the first byte of a gap, held; *others: it was under
+ * way before.  0 or -errno. */
+static int
+want_fetch(struct blob *b, const struct want *w, const struct interval *gap,
+    struct fetch **f, bool *others)
+{
+	struct interval plan;
+	bool broken = b->store->broken;
+
+	*f = blob_find_fetch(b, gap->start);
+	*others = *f != NULL;
+	if (*others) {
+		job_hold(&(*f)->job);
+		return 0;
+	}
+	if (stream_brings(b, gap->start))
+		return fetch_promise(b, gap, f);
+	blob_plan(b, broken ? w->offset : gap->start,
+	    broken ? w->end : gap->end, &plan);
+	return fetch_start(b, w->path, w->attr, &plan, f);
+}
+
+/*
+ * Wait for a fetch, without the lock: 0 to look again, 1 when the span has its
+ * bytes because the cache took none, or -errno.
+ */
+static int
+want_wait(struct blob *b, struct want *w, struct fetch *f, bool others,
+    struct span *span)
+{
+	struct store *s = b->store;
+	uint64_t contact = room_contact(s->room);
+	uint64_t size = b->version.size;
+	int error;
+
+	if ((error = job_wait(&f->job, w->wait)) == 0)
+		error = f->error;
+	if (error == -ECANCELED && f->buf == NULL)
+		return 0; /* the stream ended: another way, then */
+	/* It began before we came, and the service before it was back. */
+	if (error == -ETIMEDOUT && others && !w->again &&
+	    room_contact(s->room) != contact) {
+		w->again = true;
+		return 0;
+	}
+	if (error == 0 && f->got < f->len && f->offset + f->got < size)
+		error = -EAGAIN; /* it has become shorter */
+	if (error != 0 || f->stored)
+		return error;
+	if (f->offset <= w->offset && w->end <= f->offset + f->got) {
+		error = span_from_fetch(span, f, w->offset, w->end - w->offset);
+		return error == 0 ? 1 : error;
+	}
+	/* Not kept: have the next one bring it whole. */
+	pthread_mutex_lock(&s->lock);
+	if (!s->broken)
+		log_warn("cache: no room; contents are not cached");
+	s->broken = true;
+	pthread_mutex_unlock(&s->lock);
+	return 0;
+}
+
 int
 blob_read(struct blob *b, struct wait *wait, const char *path,
     const struct attr *attr, uint64_t offset, size_t len, struct span *span)
 {
 	struct store *s = b->store;
-	uint64_t size = b->version.size, end;
-	struct interval gap, want;
+	uint64_t size = b->version.size, began;
+	struct want want = {wait, path, attr, offset, offset, false};
+	struct interval gap;
 	struct fetch *f;
-	uint64_t contact, began;
-	bool others, again = false, hit;
-	int error;
+	bool others, hit;
+	int error = 0;
 
 	*span = (struct span){.fd = -1, .offset = offset};
 	if (offset >= size || len == 0)
 		return 0;
-	end = len < size - offset ? offset + len : size;
+	want.end = len < size - offset ? offset + len : size;
 	pthread_mutex_lock(&s->lock);
 	if (b->saved)
 		disk_load(b);
-	blob_read_ahead(b, path, attr, offset, end);
+	blob_read_ahead(b, path, attr, offset, want.end);
 	if (b->window == 0)
 		fill_go_on(b, path, attr);
-	hit = !intervals_first_gap(&b->present, offset, end, &gap);
-	stats_look(room_stats(s->room), STATS_BYTES, hit, end - offset);
-	while (intervals_first_gap(&b->present, offset, end, &gap)) {
-		f = blob_find_fetch(b, gap.start);
-		if ((others = f != NULL)) {
-			job_hold(&f->job);
-		} else if (stream_brings(b, gap.start)) {
-			if ((error = fetch_promise(b, &gap, &f)) != 0)
-				goto fail;
-		} else {
-			blob_plan(b, s->broken ? offset : gap.start,
-			    s->broken ? end : gap.end, &want);
-			if ((error = fetch_start(b, path, attr, &want, &f)))
-				goto fail;
-		}
-		pthread_mutex_unlock(&s->lock);
-		contact = room_contact(s->room);
-		began = room_now();
-		error = job_wait(&f->job, wait);
-		if (error == 0)
-			error = f->error;
-		if (error == -ECANCELED && f->buf == NULL) {
-			/* The stream ended: another way, then. */
-			job_put(&f->job);
-			pthread_mutex_lock(&s->lock);
-			continue;
-		}
-		/* It began before we came, and the service before it was back.
-		 */
-		if (error == -ETIMEDOUT && others && !again &&
-		    room_contact(s->room) != contact) {
-			again = true;
-			job_put(&f->job);
-			pthread_mutex_lock(&s->lock);
-			continue;
-		}
-		if (error == 0 && f->got < f->len && f->offset + f->got < size)
-			error = -EAGAIN; /* it has become shorter */
-		if (error == 0 && !f->stored) {
-			if (f->offset <= offset && end <= f->offset + f->got) {
-				error = span_from_fetch(
-				    span, f, offset, end - offset);
-				job_put(&f->job);
-				return error;
-			}
-			/* Not kept: have the next one bring it whole. */
-			pthread_mutex_lock(&s->lock);
-			if (!s->broken) {
-				log_warn("cache: no room; contents are "
-					 "not cached");
-				s->broken = true;
-			}
-			pthread_mutex_unlock(&s->lock);
-		}
-		job_put(&f->job);
+	hit = !intervals_first_gap(&b->present, offset, want.end, &gap);
+	stats_look(room_stats(s->room), STATS_BYTES, hit, want.end - offset);
+	while (intervals_first_gap(&b->present, offset, want.end, &gap)) {
+		error = want_fetch(b, &want, &gap, &f, &others);
 		if (error != 0)
-			return error;
+			goto out;
+		pthread_mutex_unlock(&s->lock);
+		began = room_now();
+		error = want_wait(b, &want, f, others, span);
+		job_put(&f->job);
 		pthread_mutex_lock(&s->lock);
+		if (error != 0)
+			goto out;
 		if (b->window == 0)
-			fill_waited(b, room_now() - began, !others);
+			fill_waited(b, began, !others);
 	}
 	span->file = b->file;
 	span->file->refs++;
 	span->fd = span->file->fd;
 	span->offset = b->base + offset;
-	span->len = end - offset;
+	span->len = want.end - offset;
+out:
 	pthread_mutex_unlock(&s->lock);
-	return 0;
-fail:
-	pthread_mutex_unlock(&s->lock);
-	return error;
+	return error < 0 ? error : 0;
 }

@@ -1,63 +1,91 @@
 #include <stdlib.h>
+#include <string.h>
 
 #include "store_impl.h"
 
 /*
  * A program that reads a large file here and there waits a round trip for each
  * block.  Once it has waited for half as long as all of the rest would take to
- * come, the rest is fetched beside, for as long as the program goes on: it
- * then never waits three times as long as if we had known.  What all of it
- * takes, one piece shows; a slow one may have been chance, and is tried again.
+ * come, the rest is fetched beside, a few pieces with each read: so it waits
+ * at most three times as long, or half a second more, as if we had known.
+ * What the rest takes, a piece of it shows; a slow one may have been chance,
+ * and is tried again.
  */
 
-#define FILL_PIECE ((uint64_t)4 * 1024 * 1024)
-#define FILL_JOBS  4 /* at once: connections are left for the reader */
+#define FILL_MIB   ((uint64_t)1024 * 1024)
+#define FILL_TRIAL (1 * FILL_MIB)
+#define FILL_PIECE (4 * FILL_MIB)
+#define FILL_JOBS  4 /* at once, of all files */
 #define FILL_WAITS 8 /* so few reads mean nothing, */
 #define FILL_LOST  500 /* nor so few milliseconds, */
 #define FILL_TRIP  10 /* nor round trips so short (ms) */
-#define FILL_PAUSE 1000 /* ms: then nobody reads any more */
 
-/* How long the rest would take, if a piece takes so long; in milliseconds. */
-static uint64_t
-fill_estimate(const struct blob *b, uint64_t piece_ms)
+static unsigned
+fill_jobs(struct store *s)
 {
-	uint64_t rest = b->version.size - intervals_bytes(&b->present);
-	uint64_t pieces = rest / FILL_PIECE + 1, trips, moving = 0;
+	unsigned spare = room_spare_connections(s->room);
 
-	/* Several at once share the round trips, but not the bandwidth. */
-	trips = pieces * piece_ms / FILL_JOBS;
-	if (piece_ms > b->fill.trip_ms)
-		moving = pieces * (piece_ms - b->fill.trip_ms);
+	return spare < FILL_JOBS ? spare : FILL_JOBS;
+}
+
+/* How long the rest would take, if a MiB takes so long besides the round trip;
+ * in milliseconds. */
+static uint64_t
+fill_estimate(const struct blob *b, uint64_t rest, uint64_t mib_ms)
+{
+	uint64_t moving = rest / FILL_MIB * mib_ms;
+	uint64_t trips = (rest / FILL_PIECE + 1) * b->fill.trip_ms;
+
+	/* Several at once share the round trips; the bandwidth, if they fill
+	 * it. */
+	trips = (trips + moving) / fill_jobs(b->store);
 	return trips > moving ? trips : moving;
 }
 
-/* How many pieces may be on their way. */
-static unsigned
+/* How large a piece may be asked for now?  0: none. */
+static uint64_t
 fill_may(struct blob *b)
 {
 	struct fill *f = &b->fill;
 	struct store *s = b->store;
-	uint64_t estimate;
+	uint64_t here, rest, estimate;
 
-	if (f->until != 0)
-		return room_now() < f->until ? FILL_JOBS : 0;
-	if (s->broken || b->version.size > s->limit / 2 ||
-	    !room_has_raw(s->room) || f->waits < FILL_WAITS ||
-	    f->lost_ms < FILL_LOST || f->trip_ms < FILL_TRIP)
+	if (f->off || s->broken || b->version.size > s->limit / 2 ||
+	    f->waits < FILL_WAITS || f->lost_ms < FILL_LOST ||
+	    f->trip_ms < FILL_TRIP || s->fills >= fill_jobs(s) ||
+	    !room_has_ranges(s->room))
 		return 0;
-	estimate = fill_estimate(b, f->piece_ms);
-	if (f->piece_ms != 0 && f->lost_ms * 2 >= estimate) {
-		f->until = room_now() + estimate * 2;
-		return FILL_JOBS;
+	here = intervals_bytes(&b->present);
+	rest = b->version.size - here;
+	if (here < f->here) {
+		f->off = true; /* the cache had to let go of it */
+		return 0;
 	}
-	/* See how long one takes, if that could be short enough. */
-	return f->lost_ms >= f->next_ms &&
-	    f->lost_ms * 2 >= fill_estimate(b, f->trip_ms);
+	f->here = here;
+	if (f->until != 0) {
+		if (room_now() < f->until)
+			return FILL_PIECE;
+		/* That was wrong: count anew. */
+		memset(f, 0, sizeof *f);
+		return 0;
+	}
+	if (f->tried) {
+		estimate = fill_estimate(b, rest, f->mib_ms);
+		if (f->lost_ms * 2 >= estimate) {
+			f->until = room_now() + estimate * 2;
+			return FILL_PIECE;
+		}
+	}
+	/* See how long it takes, if that could be short enough. */
+	return f->trial == NULL && f->lost_ms >= f->next_ms &&
+		f->lost_ms * 2 >= fill_estimate(b, rest, 0)
+	    ? FILL_TRIAL
+	    : 0;
 }
 
 /* The first bytes that neither are here nor on their way. */
 static bool
-fill_next(const struct blob *b, struct interval *piece)
+fill_next(const struct blob *b, uint64_t len, struct interval *piece)
 {
 	uint64_t at, size = b->version.size;
 	struct interval gap;
@@ -66,9 +94,8 @@ fill_next(const struct blob *b, struct interval *piece)
 	for (at = 0; intervals_first_gap(&b->present, at, size, &gap);) {
 		if ((f = blob_find_fetch(b, gap.start)) == NULL) {
 			piece->start = gap.start;
-			piece->end = size - gap.start < FILL_PIECE
-			    ? size
-			    : gap.start + FILL_PIECE;
+			piece->end =
+			    size - gap.start < len ? size : gap.start + len;
 			return true;
 		}
 		at = f->offset + f->len;
@@ -82,45 +109,48 @@ fill_go_on(struct blob *b, const char *path, const struct attr *attr)
 	struct fill *f = &b->fill;
 	struct interval piece;
 	struct fetch *fetch;
+	uint64_t len;
 
-	while (b->stream == NULL && f->jobs < fill_may(b)) {
-		if (stream_start(b, path, attr, 0) || !fill_next(b, &piece) ||
-		    fetch_start(b, path, attr, &piece, &fetch) != 0)
-			return;
+	while ((len = fill_may(b)) > 0 && fill_next(b, len, &piece) &&
+	    fetch_start(b, path, attr, &piece, &fetch) == 0) {
 		fetch->fill = true;
-		f->jobs++;
-		/* Not before we unlock does it run to its end. */
-		job_put(&fetch->job);
+		b->store->fills++;
+		if (f->until == 0)
+			f->trial = fetch;
+		job_put(&fetch->job); /* it can't end before we unlock */
 	}
 }
 
 void
-fill_waited(struct blob *b, uint64_t ms, bool trip)
+fill_waited(struct blob *b, uint64_t since, bool trip)
 {
 	struct fill *f = &b->fill;
+	uint64_t now = room_now();
 
-	f->read_at = room_now();
-	f->lost_ms += ms;
+	if (trip && (f->trip_ms == 0 || now - since < f->trip_ms))
+		f->trip_ms = now - since;
+	/* Several who waited at the same time lost it once. */
+	f->lost_ms += now - (since > f->read_at ? since : f->read_at);
+	f->read_at = now;
 	f->waits++;
-	if (trip && (f->trip_ms == 0 || ms < f->trip_ms))
-		f->trip_ms = ms;
 }
 
 void
 fill_came(struct fetch *fetch)
 {
-	struct blob *b = fetch->blob;
-	struct fill *f = &b->fill;
-	uint64_t took = room_now() - fetch->began + 1;
+	struct fill *f = &fetch->blob->fill;
+	uint64_t took = room_now() - fetch->began, mib_ms;
 
-	f->jobs--;
-	if (fetch->error != 0 || !fetch->stored) {
-		f->until = 1; /* never again */
+	fetch->blob->store->fills--;
+	if (fetch->error == 0 && !fetch->stored)
+		f->off = true;
+	if (f->trial != fetch)
 		return;
-	}
-	if (f->piece_ms == 0 || took < f->piece_ms)
-		f->piece_ms = took;
+	f->trial = NULL;
 	f->next_ms = f->lost_ms * 3 / 2;
-	if (room_now() - f->read_at < FILL_PAUSE)
-		fill_go_on(b, fetch->path, &fetch->attr);
+	mib_ms = took > f->trip_ms ? took - f->trip_ms : 0;
+	if (fetch->error == 0 && (!f->tried || mib_ms < f->mib_ms)) {
+		f->mib_ms = mib_ms;
+		f->tried = true;
+	}
 }

@@ -41,15 +41,19 @@ struct fetch {
 	struct stats_transfer *transfer; /* of the whole file */
 };
 
-/* What reading here and there has cost, and what is done about it. */
+/* What reading here and there has cost, and what is done about it; times in
+ * milliseconds. */
 struct fill {
 	unsigned waits;
-	uint64_t lost_ms, trip_ms; /* all of them took; the shortest */
-	uint64_t piece_ms; /* a piece of the rest takes; 0: none has come */
-	uint64_t next_ms; /* of lost_ms: the next to find out comes then */
-	uint64_t until; /* has to end then (room_now()); 0: not begun */
-	uint64_t read_at; /* the last wait's end */
-	unsigned jobs; /* pieces under way */
+	uint64_t lost_ms, trip_ms; /* all of them together; the shortest */
+	uint64_t read_at; /* the last one's end (room_now()) */
+	struct fetch *trial; /* shows how long the rest takes; or NULL */
+	bool tried; /* then it is known: */
+	uint64_t mib_ms; /* for each MiB, besides the round trip */
+	uint64_t next_ms; /* of lost_ms: then comes the next trial */
+	uint64_t until; /* the rest has to be here then; 0: not begun */
+	uint64_t here; /* so many bytes were */
+	bool off; /* the cache can't take it */
 };
 
 struct blob {
@@ -85,6 +89,7 @@ struct store {
 	struct blobs blobs;
 	TAILQ_HEAD(, blob) idle; /* oldest first */
 	bool broken; /* the disk failed: said so once */
+	unsigned fills; /* fetches under way that nobody asked for */
 };
 
 /* All with the lock held. */
@@ -111,10 +116,10 @@ struct fetch *blob_find_fetch(const struct blob *, uint64_t at);
 
 /*
  * All of a large file that is read here and there (store_fill.c), when that
- * pays: a read has waited so long (trip: from a request to its answer); go on
- * if there is reason to; a fetch that was marked is done.
+ * pays: somebody has waited since (room_now()) for a fetch that (trip) was his
+ * own; fetch some more if it is time; a fetch that was for this is done.
  */
-void fill_waited(struct blob *, uint64_t ms, bool trip);
+void fill_waited(struct blob *, uint64_t since, bool trip);
 void fill_go_on(struct blob *, const char *path, const struct attr *);
 void fill_came(struct fetch *);
 

@@ -12,7 +12,8 @@ import threading
 import pytest
 
 from mountlib import (
-    DEADLINE, MIB, Call, Mount, do, pattern, put, raises, read_file, wait_until,
+    DEADLINE, MIB, Call, Mount, do, outcome, pattern, put, raises, read_file,
+    wait_until,
 )
 
 TEXTS = {
@@ -212,20 +213,50 @@ def read_blocks(path, want, count, seed=3):
     return wrong
 
 
-@pytest.mark.parametrize("raw", ["range", "norange"])
 def test_a_file_that_is_read_here_and_there_is_fetched_when_that_pays(
-        any_room, raw):
+        any_room):
     """Not for a few reads, and long before the 160 requests of all."""
     data = pattern(32 * MIB, 3)
     put(any_room.workspace, "big", data)
-    any_room.control(raw=raw, latency_ms=40)
+    any_room.control(latency_ms=40)
     with Mount(any_room) as m:
         m.ls("workspace")
-        assert do(read_blocks, m("workspace/big"), data, 8) == 0
+        m.forget()
+        assert do(read_blocks, m("workspace/big"), data, 7) == 0
+        assert m.count()["raw"] <= 7
         m.forget()
         assert do(read_blocks, m("workspace/big"), data, 200, timeout=90) == 0
         n = m.count()
         assert n["raw"] + n["command"] < 100, n
+
+
+def read_blocks_of_two(path, versions, replace):
+    """Replace it in the VM while it is read; what was neither version's."""
+    places = random.Random(3).sample(range(len(versions[0]) // 4096), 200)
+    fd = os.open(path, os.O_RDONLY)
+    strange = []
+    for i, at in enumerate(places):
+        if i == 30:
+            os.rename(*replace)
+        got = outcome(os.pread, fd, 4096, at * 4096)
+        want = [v[at * 4096:(at + 1) * 4096] for v in versions]
+        if got not in (*want, errno.ESTALE):
+            strange.append((i, at))
+    os.close(fd)
+    return strange
+
+
+def test_a_file_that_is_replaced_while_it_is_fetched_whole(any_room):
+    """R4: its old bytes never become the new one's."""
+    data = [pattern(16 * MIB, i) for i in (3, 4)]
+    old = put(any_room.workspace, "big", data[0])
+    new = put(any_room.workspace, "new", data[1])
+    any_room.control(latency_ms=40)
+    with Mount(any_room, "cache_timeout=1") as m:
+        assert do(read_blocks_of_two, m("workspace/big"), data, (new, old),
+                  timeout=90) == []
+        any_room.control(latency_ms=0)
+        wait_until(lambda: m.read("workspace/big") == data[1], 10)
 
 
 @pytest.mark.parametrize("raw", ["range", "off"])
