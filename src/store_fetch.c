@@ -8,7 +8,6 @@
 
 /* How a blob's missing bytes are fetched: how many at once, and ahead. */
 
-#define STORE_BLOCK  ((uint64_t)128 * 1024) /* random reads fetch so much */
 #define STORE_SMALL  ((uint64_t)1024 * 1024) /* is fetched whole */
 #define STORE_PIECE  ((uint64_t)2 * 1024 * 1024) /* one request's share */
 #define STORE_WINDOW ((uint64_t)24 * 1024 * 1024) /* read ahead at most */
@@ -215,9 +214,11 @@ blob_read_ahead(struct blob *b, const char *path, const struct attr *attr,
 		}
 		if (!intervals_first_gap(&b->present, at, stop, &gap))
 			break;
-		at = gap.start / STORE_BLOCK * STORE_BLOCK;
-		if ((f = blob_find_fetch(b, gap.start)) != NULL)
+		if ((f = blob_find_fetch(b, gap.start)) != NULL) {
+			at = f->offset + f->len;
 			continue;
+		}
+		at = gap.start / STORE_BLOCK * STORE_BLOCK;
 		if (stream_start(b, path, attr, end))
 			break;
 		gap.start = at;
@@ -293,7 +294,10 @@ want_wait(struct blob *b, struct want *w, struct fetch *f, bool others,
 	uint64_t size = b->version.size;
 	int error;
 
-	if ((error = job_wait(&f->job, w->wait)) == 0)
+	error = job_wait(&f->job, w->wait);
+	if (error == 0 && f->fill && (f->error != 0 || !f->stored))
+		return 0; /* nobody needs all of that: ask for our part */
+	if (error == 0)
 		error = f->error;
 	if (error == -ECANCELED && f->buf == NULL)
 		return 0; /* the stream ended: another way, then */
@@ -340,14 +344,16 @@ blob_read(struct blob *b, struct wait *wait, const char *path,
 	if (b->saved)
 		disk_load(b);
 	blob_read_ahead(b, path, attr, offset, want.end);
-	if (b->window == 0)
-		fill_go_on(b, path, attr);
 	hit = !intervals_first_gap(&b->present, offset, want.end, &gap);
 	stats_look(room_stats(s->room), STATS_BYTES, hit, want.end - offset);
+	if (hit && b->window == 0)
+		fill_go_on(b, path, attr);
 	while (intervals_first_gap(&b->present, offset, want.end, &gap)) {
 		error = want_fetch(b, &want, &gap, &f, &others);
 		if (error != 0)
 			goto out;
+		if (b->window == 0)
+			fill_go_on(b, path, attr);
 		pthread_mutex_unlock(&s->lock);
 		began = room_now();
 		error = want_wait(b, &want, f, others, span);

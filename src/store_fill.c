@@ -93,9 +93,9 @@ fill_next(const struct blob *b, uint64_t len, struct interval *piece)
 
 	for (at = 0; intervals_first_gap(&b->present, at, size, &gap);) {
 		if ((f = blob_find_fetch(b, gap.start)) == NULL) {
-			piece->start = gap.start;
-			piece->end =
-			    size - gap.start < len ? size : gap.start + len;
+			at = gap.start / STORE_BLOCK * STORE_BLOCK;
+			piece->start = at;
+			piece->end = size - at < len ? size : at + len;
 			return true;
 		}
 		at = f->offset + f->len;
@@ -111,7 +111,9 @@ fill_go_on(struct blob *b, const char *path, const struct attr *attr)
 	struct fetch *fetch;
 	uint64_t len;
 
-	while ((len = fill_may(b)) > 0 && fill_next(b, len, &piece) &&
+	/* A file without a name can't be asked for. */
+	while (*path != '\0' && (len = fill_may(b)) > 0 &&
+	    fill_next(b, len, &piece) &&
 	    fetch_start(b, path, attr, &piece, &fetch) == 0) {
 		fetch->fill = true;
 		b->store->fills++;
@@ -142,14 +144,18 @@ fill_came(struct fetch *fetch)
 	uint64_t took = room_now() - fetch->began, mib_ms;
 
 	fetch->blob->store->fills--;
-	if (fetch->error == 0 && !fetch->stored)
+	if (fetch->error != 0) {
+		memset(f, 0, sizeof *f); /* not now: count anew */
+		return;
+	}
+	if (!fetch->stored)
 		f->off = true;
 	if (f->trial != fetch)
 		return;
 	f->trial = NULL;
 	f->next_ms = f->lost_ms * 3 / 2;
 	mib_ms = took > f->trip_ms ? took - f->trip_ms : 0;
-	if (fetch->error == 0 && (!f->tried || mib_ms < f->mib_ms)) {
+	if (!f->tried || mib_ms < f->mib_ms) {
 		f->mib_ms = mib_ms;
 		f->tried = true;
 	}

@@ -10,6 +10,9 @@
 
 /* What the files store*.c share; nobody else includes this. */
 
+/* Random reads fetch so much, and each fetch begins at such a block. */
+#define STORE_BLOCK ((uint64_t)128 * 1024)
+
 /*
  * A cache file, open; it outlives its blob's use of it while spans need it.  A
  * pack holds many small whole blobs, one behind the other: making a file for

@@ -13,7 +13,7 @@ import pytest
 
 from mountlib import (
     DEADLINE, MIB, Call, Mount, do, outcome, pattern, put, raises, read_file,
-    wait_until,
+    wait_until, write_file,
 )
 
 TEXTS = {
@@ -228,6 +228,20 @@ def test_a_file_that_is_read_here_and_there_is_fetched_when_that_pays(
         assert do(read_blocks, m("workspace/big"), data, 200, timeout=90) == 0
         n = m.count()
         assert n["raw"] + n["command"] < 100, n
+
+
+def test_it_begins_where_a_local_change_ended(any_room):
+    """With a reader in order beside."""
+    old = pattern(16 * MIB, 3)
+    data = b"new" * 2000 + old[6000:]
+    put(any_room.workspace, "big", old)
+    any_room.control(latency_ms=40)
+    with Mount(any_room) as m:
+        path = m("workspace/big")
+        do(write_file, path, data[:6000])
+        calls = [Call(read_blocks, path, data, 120, seed) for seed in (1, 2)]
+        calls += [Call(random_reads, path, data, 60), Call(read_file, path)]
+        assert [c.result(60) for c in calls] == [0, 0, None, data]
 
 
 def read_blocks_of_two(path, versions, replace):
