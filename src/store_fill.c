@@ -9,7 +9,7 @@
  * come, the rest is fetched beside, a few pieces with each read: so it waits
  * at most three times as long, or half a second more, as if we had known.
  * What the rest takes, a piece of it shows; a slow one may have been chance,
- * and is tried again.
+ * and is tried again with a larger one.
  */
 
 #define FILL_MIB   ((uint64_t)1024 * 1024)
@@ -19,6 +19,7 @@
 #define FILL_WAITS 8 /* so few reads mean nothing, */
 #define FILL_LOST  500 /* nor so few milliseconds, */
 #define FILL_TRIP  10 /* nor round trips so short (ms) */
+#define FILL_SLOW  500 /* ms for a MiB: then a small trial does */
 
 static unsigned
 fill_jobs(struct store *s)
@@ -77,10 +78,10 @@ fill_may(struct blob *b)
 		}
 	}
 	/* See how long it takes, if that could be short enough. */
-	return f->trial == NULL && f->lost_ms >= f->next_ms &&
-		f->lost_ms * 2 >= fill_estimate(b, rest, 0)
-	    ? FILL_TRIAL
-	    : 0;
+	if (f->trial != NULL || f->lost_ms < f->next_ms ||
+	    f->lost_ms * 2 < fill_estimate(b, rest, 0))
+		return 0;
+	return f->tried && f->mib_ms < FILL_SLOW ? FILL_PIECE : FILL_TRIAL;
 }
 
 /* The first bytes that neither are here nor on their way. */
@@ -153,8 +154,9 @@ fill_came(struct fetch *fetch)
 	if (f->trial != fetch)
 		return;
 	f->trial = NULL;
-	f->next_ms = f->lost_ms * 3 / 2;
+	f->next_ms = f->lost_ms * 5 / 4;
 	mib_ms = took > f->trip_ms ? took - f->trip_ms : 0;
+	mib_ms = mib_ms * FILL_MIB / fetch->len;
 	if (!f->tried || mib_ms < f->mib_ms) {
 		f->mib_ms = mib_ms;
 		f->tried = true;
