@@ -294,6 +294,7 @@ class Peer:
         self.proxy = Proxy(self.servers.program("proxy"), self.port(), self.rtt,
                            self.bandwidth)
         self.stack.callback(self.proxy.stop)
+        self.count_from_here()
         if not self.has_mount:
             return
         began = time.monotonic()
@@ -342,10 +343,13 @@ class Peer:
 
     def reset(self):
         self.settle()
+        self.count_from_here()
+
+    def count_from_here(self):
         self.proxy.reset()
 
     def counts(self):
-        """Requests and bytes since reset()."""
+        """Requests and bytes since reset(), or the mount."""
         stats = self.proxy.stats()
         return {"requests": self.requests(stats), "up": stats["up"],
                 "down": stats["down"], "connections": stats["connections"]}
@@ -382,8 +386,8 @@ class Gentilityfs(Peer):
         room = self.servers.room
         wait_until(lambda: room.state()["inflight"] == 0, what="quiet")
 
-    def reset(self):
-        super().reset()
+    def count_from_here(self):
+        super().count_from_here()
         self.servers.room.reset_log()
 
     def requests(self, stats):
@@ -414,8 +418,8 @@ class Gentilityfs(Peer):
 class OverSftp:
     """What peers over sshd have in common."""
 
-    def reset(self):
-        super().reset()
+    def count_from_here(self):
+        super().count_from_here()
         self.before = self.servers.sftp_requests()
 
     def requests(self, stats):
