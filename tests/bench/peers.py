@@ -332,6 +332,9 @@ class Peer:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        if mounted(self.point):  # only after it had been given up
+            subprocess.run([*umount, *lazy, self.point], timeout=15,
+                           stderr=subprocess.DEVNULL)
 
     def kill(self):
         """End it at once, so that whoever is stuck in it comes back."""

@@ -78,10 +78,10 @@ def test_a_slow_answer_is_waited_for(room, bad):
         wire = answer.wire()
         pause = threading.Event()
         for i in range(0, len(wire), 1500):
-            pause.wait(0.6)
+            pause.wait(1)
             yield wire[i:i + 1500]
 
-    with Mount(bad, FRESH, "timeout=1") as m:
+    with Mount(bad, FRESH, "timeout=3") as m:
         m.ls(W)
         bad.rule = lambda r, f: slow(f(r)) if r.kind == "file" else None
         assert m.read(W, "text", timeout=30) == b"t" * 6000
@@ -127,7 +127,8 @@ def test_a_save_on_a_dead_connection(room, bad):
             now in (b"old\n", b"new contents\n")
         if got is not None:  # by open() or by close()
             assert got in SILENT
-            do(save, m(W, "f"), b"new contents\n", timeout=20)
+            wait_until(lambda: do(outcome, save, m(W, "f"), b"new contents\n",
+                                  timeout=20) is None, 20, "a save")
         assert read_file(room.workspace + "/f") == b"new contents\n"
 
 
@@ -393,7 +394,7 @@ def test_a_driver_that_was_stopped_goes_on(room):
     put(room.workspace, "d/real", "real\n")
     put(room.workspace, "big", pattern(8 * MIB))
     room.control(latency_ms=300)
-    with Mount(room, FRESH, "timeout=1") as m:
+    with Mount(room, FRESH, "timeout=3") as m:
         m.ls(W)
         gate = Gate(room)
         calls = [Call(read_file, m(W, "big")), Call(os.listdir, m(W, "d")),
@@ -402,7 +403,7 @@ def test_a_driver_that_was_stopped_goes_on(room):
         gate.wait()
         os.kill(m.pid, signal.SIGSTOP)
         try:
-            threading.Event().wait(2.5)
+            threading.Event().wait(5)
         finally:
             os.kill(m.pid, signal.SIGCONT)
         gate.open()
