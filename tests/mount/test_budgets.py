@@ -147,9 +147,9 @@ def test_budgets_after_a_while(any_room, index):
             "git status": make_repository}.get(name, make_large)
     make(any_room.workspace)
     # All of it has to be over before the trust ends.
-    with Mount(any_room, "cache_timeout=8", path="/workspace") as m:
+    with Mount(any_room, "cache_timeout=12", path="/workspace") as m:
         m.sh(script, GIT_OPTIONAL_LOCKS="0")
-        any_room.run("sleep 8.1")
+        any_room.run("sleep 12.1")
         assert cost(m, script, want) <= 2
 
 
