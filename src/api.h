@@ -123,7 +123,7 @@ int api_read_file(
 int api_read_raw(struct api *, const char *path, uint64_t size, uint64_t offset,
     size_t len, void *buf, size_t *got);
 
-/* Does it, and parts of a file, too? */
+/* Is it so that the raw endpoint works, and gives parts of files? */
 bool api_has_ranges(struct api *);
 /* Is it so that the raw endpoint works, but gives files only as a whole? */
 bool api_is_raw_whole(struct api *);

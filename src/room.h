@@ -131,7 +131,7 @@ int room_read(struct room *, struct wait *, const char *path,
     const struct attr *attr, uint64_t offset, size_t len, void *buf,
     size_t *got);
 
-/* Does the service give any part of a file by one request? */
+/* Does any part of a file come by one request? */
 bool room_has_ranges(struct room *);
 /* How many requests for contents leave connections for more; 0: none. */
 unsigned room_spare_connections(struct room *);

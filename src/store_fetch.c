@@ -157,7 +157,7 @@ fetch_start(struct blob *b, const char *path, const struct attr *attr,
 	return 0;
 }
 
-struct fetch *
+static struct fetch *
 blob_find_fetch(const struct blob *b, uint64_t at)
 {
 	struct fetch *f;
@@ -166,6 +166,20 @@ blob_find_fetch(const struct blob *b, uint64_t at)
 		if (f->offset <= at && at < f->offset + f->len)
 			return f;
 	return NULL;
+}
+
+bool
+blob_next_gap(
+    const struct blob *b, uint64_t at, uint64_t end, struct interval *gap)
+{
+	struct fetch *f;
+
+	while (intervals_first_gap(&b->present, at, end, gap)) {
+		if ((f = blob_find_fetch(b, gap->start)) == NULL)
+			return true;
+		at = f->offset + f->len;
+	}
+	return false;
 }
 
 /* How far around a missing byte to fetch. */
@@ -191,7 +205,6 @@ blob_read_ahead(struct blob *b, const char *path, const struct attr *attr,
 {
 	uint64_t size = b->version.size, at, stop;
 	struct interval gap;
-	struct fetch *f;
 
 	if (size <= STORE_SMALL)
 		return;
@@ -207,21 +220,10 @@ blob_read_ahead(struct blob *b, const char *path, const struct attr *attr,
 	if (b->window == 0 || b->stream != NULL)
 		return;
 	stop = end + b->window < size ? end + b->window : size;
-	for (at = end; at < stop;) {
-		if ((f = blob_find_fetch(b, at)) != NULL) {
-			at = f->offset + f->len;
-			continue;
-		}
-		if (!intervals_first_gap(&b->present, at, stop, &gap))
-			break;
-		if ((f = blob_find_fetch(b, gap.start)) != NULL) {
-			at = f->offset + f->len;
-			continue;
-		}
-		at = gap.start / STORE_BLOCK * STORE_BLOCK;
+	for (at = end; blob_next_gap(b, at, stop, &gap); at = gap.end) {
 		if (stream_start(b, path, attr, end))
 			break;
-		gap.start = at;
+		gap.start = gap.start / STORE_BLOCK * STORE_BLOCK;
 		/* Whole pieces, or each read would fetch its own sliver. */
 		if (gap.end - gap.start > STORE_PIECE)
 			gap.end = gap.start + STORE_PIECE;
@@ -234,7 +236,6 @@ blob_read_ahead(struct blob *b, const char *path, const struct attr *attr,
 		if (gap.end <= gap.start ||
 		    fetch_start(b, path, attr, &gap, NULL) != 0)
 			break;
-		at = gap.end;
 	}
 }
 

@@ -6,10 +6,10 @@
 /*
  * A program that reads a large file here and there waits a round trip for each
  * block.  Once it has waited for half as long as all of the rest would take to
- * come, the rest is fetched beside, a few pieces with each read: so it waits
- * at most three times as long, or half a second more, as if we had known.
- * What the rest takes, a piece of it shows; a slow one may have been chance,
- * and is tried again with a larger one.
+ * come, the rest is fetched beside, a few pieces with each read: so at worst it
+ * waits some three times as long as if we had known.  What the rest takes, a
+ * piece of it shows; a slow one may have been chance, and is tried again with
+ * a larger one.
  */
 
 #define FILL_MIB   ((uint64_t)1024 * 1024)
@@ -37,8 +37,7 @@ fill_estimate(const struct blob *b, uint64_t rest, uint64_t mib_ms)
 	uint64_t moving = rest / FILL_MIB * mib_ms;
 	uint64_t trips = (rest / FILL_PIECE + 1) * b->fill.trip_ms;
 
-	/* Several at once share the round trips; the bandwidth, if they fill
-	 * it. */
+	/* Several at once save round trips, but perhaps no bandwidth. */
 	trips = (trips + moving) / fill_jobs(b->store);
 	return trips > moving ? trips : moving;
 }
@@ -84,38 +83,21 @@ fill_may(struct blob *b)
 	return f->tried && f->mib_ms < FILL_SLOW ? FILL_PIECE : FILL_TRIAL;
 }
 
-/* The first bytes that neither are here nor on their way. */
-static bool
-fill_next(const struct blob *b, uint64_t len, struct interval *piece)
-{
-	uint64_t at, size = b->version.size;
-	struct interval gap;
-	struct fetch *f;
-
-	for (at = 0; intervals_first_gap(&b->present, at, size, &gap);) {
-		if ((f = blob_find_fetch(b, gap.start)) == NULL) {
-			at = gap.start / STORE_BLOCK * STORE_BLOCK;
-			piece->start = at;
-			piece->end = size - at < len ? size : at + len;
-			return true;
-		}
-		at = f->offset + f->len;
-	}
-	return false;
-}
-
 void
 fill_go_on(struct blob *b, const char *path, const struct attr *attr)
 {
+	uint64_t len, size = b->version.size;
 	struct fill *f = &b->fill;
 	struct interval piece;
 	struct fetch *fetch;
-	uint64_t len;
 
 	/* A file without a name can't be asked for. */
 	while (*path != '\0' && (len = fill_may(b)) > 0 &&
-	    fill_next(b, len, &piece) &&
-	    fetch_start(b, path, attr, &piece, &fetch) == 0) {
+	    blob_next_gap(b, 0, size, &piece)) {
+		piece.start = piece.start / STORE_BLOCK * STORE_BLOCK;
+		piece.end = size - piece.start < len ? size : piece.start + len;
+		if (fetch_start(b, path, attr, &piece, &fetch) != 0)
+			return;
 		fetch->fill = true;
 		b->store->fills++;
 		if (f->until == 0)

@@ -114,8 +114,9 @@ bool blob_put_bytes(
  * can't end while he has the lock.  0 or -errno. */
 int fetch_start(struct blob *, const char *path, const struct attr *,
     const struct interval *, struct fetch **);
-/* The fetch under way that brings this byte; NULL: there is none. */
-struct fetch *blob_find_fetch(const struct blob *, uint64_t at);
+/* The first bytes that neither are here nor on their way; false: none. */
+bool blob_next_gap(
+    const struct blob *, uint64_t at, uint64_t end, struct interval *);
 
 /*
  * All of a large file that is read here and there (store_fill.c), when that

@@ -324,15 +324,13 @@ class Peer:
             except subprocess.TimeoutExpired:
                 clean = False
             if not clean:
-                subprocess.run([*umount, *lazy, self.point], timeout=15,
-                               stderr=subprocess.DEVNULL)
                 self.process.kill()
         try:
             self.process.wait(15)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        if mounted(self.point):  # only after it had been given up
+        if mounted(self.point):  # or has come up after all
             subprocess.run([*umount, *lazy, self.point], timeout=15,
                            stderr=subprocess.DEVNULL)
 

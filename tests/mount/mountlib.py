@@ -299,17 +299,6 @@ class Mount:
         LIVE.append(self)
         try:
             self._start()
-            # A machine that does much else may let the driver wait for longer
-            # than the timeout that the test has given it.
-            for _ in range(3):
-                if not self.wait or self.process.poll() is None or \
-                        "no byte came for" not in self.stderr():
-                    break
-                self._start()
-            if self.wait:
-                if self.process.poll() is not None:
-                    raise AssertionError(f"no mount: {self.stderr()!r}")
-                do(os.lstat, self.dir)
         except BaseException:
             self._stop(False)
             raise
@@ -342,6 +331,9 @@ class Mount:
         wait_until(
             lambda: self.dir in mounts() or self.process.poll() is not None,
             DEADLINE, "the mount")
+        if self.process.poll() is not None:
+            raise AssertionError(f"no mount: {self.stderr()!r}")
+        do(os.lstat, self.dir)
 
     def _stop(self, good):
         """Unmount, by force if need be; leaves nothing behind."""

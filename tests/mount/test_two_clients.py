@@ -139,4 +139,5 @@ def test_no_read_shows_what_the_file_never_had(any_room, cache, count):
                 reads += 1
                 check(changer, name, data, begun)
     # Six files: each is replaced several times a second.
-    assert reads > count and errors < reads, (reads, errors)
+    share = 4 if count == FILES else 1
+    assert reads > count and errors * share < reads, (reads, errors)
