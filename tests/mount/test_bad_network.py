@@ -277,12 +277,13 @@ def test_a_room_that_is_gone_is_not_shown_as_it_was(room):
 
 @pytest.mark.parametrize("retry_after", [None, 1])
 def test_a_rate_limit_slows_all_requests_down_together(room, bad, retry_after):
-    """F17: ten a second for eight readers at a time."""
+    """F17: ten a second for many readers at a time.  What was under way at the
+    first refusal counts for nothing."""
     for i in range(24):
         put(room.workspace, f"d{i}/f", pattern(3000, i))
     lock = threading.Lock()
     tokens = [time.monotonic(), 10.0]
-    seen = {200: 0, 429: 0}
+    good_at, refused_at = [], []
 
     def rule(request, forward):
         with lock:
@@ -291,7 +292,7 @@ def test_a_rate_limit_slows_all_requests_down_together(room, bad, retry_after):
             tokens[0] = now
             good = tokens[1] >= 1
             tokens[1] -= good
-            seen[200 if good else 429] += 1
+            (good_at if good else refused_at).append(now)
         if good:
             return None
         return Answer(429, {"error": "rate_limited", "message": "slow down"},
@@ -304,7 +305,8 @@ def test_a_rate_limit_slows_all_requests_down_together(room, bad, retry_after):
                       m(W, f"d{i}", "f")) for i in range(24)]
         for i, call in enumerate(calls):
             assert call.result(100) == [pattern(3000, i)] * 2
-        assert seen[429] <= max(16, seen[200] // 2), seen
+        later = [t for t in refused_at if t > refused_at[0] + 0.1]
+        assert len(later) <= len(good_at) // 5, (later, good_at)
         bad.rule = None
 
 
