@@ -24,7 +24,7 @@ TOP = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, os.path.join(TOP, "tests", "roomd"))
 
 from room import Room as PlainRoom  # noqa: E402
-from room import wait_until  # noqa: E402
+from room import clock, wait_until  # noqa: E402
 
 BUILD = os.path.abspath(os.environ.get("GENTILITYFS_BUILD") or os.getcwd())
 DRIVER = os.path.join(BUILD, "gentilityfs")
@@ -102,10 +102,12 @@ class Call:
         return self._collect(0)
 
     def _collect(self, timeout):
-        end = time.monotonic() + timeout
+        end = clock() + timeout
         while not self.done:
-            left = max(0, end - time.monotonic())
+            left = max(0, end - clock())
             if not select.select([self.read_end], [], [], left)[0]:
+                if clock() < end:
+                    continue
                 return False
             part = os.read(self.read_end, 1 << 20)
             if part:
@@ -199,11 +201,15 @@ class Program:
 
     def wait(self, timeout=None):
         timeout = timeout or DEADLINE
-        try:
-            status = self.process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            self.end()
-            raise Hang(f"{self.process.args}: no end after {timeout} s")
+        end = clock() + timeout
+        while (status := self.process.poll()) is None:
+            try:
+                self.process.wait(max(0, end - clock()))
+            except subprocess.TimeoutExpired:
+                if clock() < end:
+                    continue
+                self.end()
+                raise Hang(f"{self.process.args}: no end after {timeout} s")
         parts = []
         for f in (self.out, self.err):
             f.seek(0)

@@ -10,8 +10,8 @@ import time
 import pytest
 
 from mountlib import (
-    DEADLINE, MIB, Call, Mount, Program, Result, pattern, put, raises,
-    read_file, wait_until,
+    DEADLINE, MIB, Call, Mount, Program, Result, clock, pattern, put,
+    raises, read_file, wait_until
 )
 
 SHORT = "cache_timeout=0"  # each open asks, so that each meets the fault
@@ -90,10 +90,10 @@ def test_a_server_that_stays_broken_gives_eio_and_then_recovers(room, fault):
     with Mount(room, SHORT, "timeout=2") as m:
         assert m.read("workspace/file") == b"contents\n"
         room.fault(fault)
-        began = time.monotonic()
+        began = clock()
         raises((errno.EIO, errno.ETIMEDOUT), os.listdir, m("workspace/d"),
                timeout=60)
-        assert time.monotonic() - began < 45
+        assert clock() - began < 45
         room.no_faults()
         wait_until(lambda: listed(m) == 100, DEADLINE, "recovery")
         assert m.read("workspace/big") == pattern(3 * MIB)
@@ -112,9 +112,9 @@ def test_a_server_that_is_silent_gives_etimedout_and_then_recovers(room):
     with Mount(room, SHORT, "timeout=1") as m:
         m.ls("workspace")
         room.fault({"hang": -1})
-        began = time.monotonic()
+        began = clock()
         raises(errno.ETIMEDOUT, os.listdir, m("workspace/d"), timeout=30)
-        assert time.monotonic() - began < 8
+        assert clock() - began < 8
         raises((errno.ETIMEDOUT, errno.EIO), read_file, m("workspace/big"),
                timeout=30)
         room.no_faults()

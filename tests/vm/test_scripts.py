@@ -7,13 +7,18 @@ import secrets
 import socket
 import stat
 import subprocess
-import time
 
 import pytest
 
 from vmroom import HOSTILE, NOBODY
 
 FIELDS = ("mode", "nlink", "uid", "gid", "size", "blocks", "ino", "dev")
+
+
+def used():
+    """Seconds of processor time that the VM's programs have used so far."""
+    times = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return times.ru_utime + times.ru_stime
 
 
 def same(entry, path):
@@ -122,11 +127,11 @@ def test_empty_directories_are_complete_when_the_tree_ends(room):
 def test_50000_entries(room):
     for i in range(50000):
         os.close(os.open(room.tree / f"file-{i}", os.O_CREAT))
-    start = time.monotonic()
+    start = used()
     nonce = secrets.token_hex(8)
     item = ("list", "1000", room.inside(room.tree))
     output = room.run(room.tool("compose", room.tools, nonce, *item))
-    assert time.monotonic() - start < 10
+    assert used() - start < 5
     assert len(output) < 50000 * 40
     answer = json.loads(room.tool("parse", nonce, *item, stdin=output))
     entries = answer["replies"][0]["listings"][0]["entries"]
@@ -341,9 +346,9 @@ def test_read_far_into_a_sparse_file(room):
         f.truncate(20 << 30)
         f.seek(19 << 30)
         f.write(b"here")
-    start = time.monotonic()
+    start = used()
     assert room.read(room.tree / "big", 19 << 30, 6)["data"] == b"here\0\0"
-    assert time.monotonic() - start < 2
+    assert used() - start < 2
 
 
 def test_read_errors(room):
@@ -449,8 +454,8 @@ def test_many_stats_cost_no_process_each(room):
     items = []
     for name in names:
         items += ["stat", room.inside(room.tree / name)]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    before = used()
     replies = room.ask(*items)
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 2
+    assert used() - before < 2
     for name, reply in zip(names, replies):
         same(reply["entry"], room.tree / name)
