@@ -488,7 +488,7 @@ fuzz_one()
 	mkdir -p "$corpus"
 	[ ! -d "tests/fuzz/corpus/$name" ] ||
 	    cp -R "tests/fuzz/corpus/$name/." "$corpus"
-	timeout -k 5 200 "$1" -max_total_time=60 -timeout=10 \
+	timeout -k 5 200 "$1" -max_total_time=30 -timeout=10 \
 	    -rss_limit_mb=1024 -print_final_stats=1 \
 	    -artifact_prefix="$out/$name-" "$corpus"
 }
