@@ -217,6 +217,7 @@ struct room_changed {
 	struct attr self; /* of path; of `to` for rename, link and copy */
 	struct attr parent; /* of path's directory */
 	struct attr to_parent; /* of to's */
+	uint64_t copied; /* bytes, by copy */
 };
 
 int room_change(

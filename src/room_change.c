@@ -305,6 +305,7 @@ room_change_all(struct room *r, const struct room_change *c, size_t n,
 			if (results[k].error != 0 && error == 0)
 				error = results[k].error;
 			room_take_result(&results[k], two, &out[i]);
+			out[i].copied = results[k].number;
 			/* A link's new name is our path. */
 			if (c[i].op == ROOM_LINK)
 				link_swap(&out[i]);

@@ -34,6 +34,7 @@ struct room {
 	size_t nforget; /* the VM goes with a later change */
 	unsigned under_way; /* metadata batches sent and not answered */
 	uint64_t sent; /* when the latest of them was */
+	unsigned deep; /* 1: one more, that brings what nobody asked for */
 	bool closing;
 };
 

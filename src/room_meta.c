@@ -9,9 +9,11 @@
 /*
  * Metadata requests.  One command is out at a time; what is asked meanwhile
  * gathers in the next.  Only when the one that is out takes unusually long
- * may another overtake it.
+ * may another overtake it.  One that brings much more than was asked for goes
+ * beside, alone, so that nobody else waits for that.
  */
 #define BATCH_ITEMS    1024
+#define BATCH_FEW      1000 /* entries that may come along with any */
 #define BATCH_OVERTAKE 1000 /* ms */
 #define BATCH_TRIM     ((size_t)1024 * 1024)
 #define BATCH_MAX      ((size_t)256 * 1024 * 1024)
@@ -29,7 +31,7 @@ struct batch {
 	struct batch_item items[BATCH_ITEMS];
 	size_t count, size; /* bytes of command */
 	uint64_t epoch, checked;
-	bool counted; /* in under_way */
+	unsigned *counted; /* in this number of the room's, if any */
 	int error; /* of the transport: nothing was learned */
 };
 
@@ -219,6 +221,26 @@ out:
 	return error;
 }
 
+/* Send the batch, which is no longer the caller's then; with the lock held. */
+static int
+batch_start(struct batch *b, unsigned *count)
+{
+	struct room *r = b->room;
+	int error;
+
+	(*count)++;
+	b->counted = count;
+	TAILQ_INSERT_TAIL(&r->out, b, link);
+	if ((error = job_start(&b->job)) != 0) {
+		TAILQ_REMOVE(&r->out, b, link);
+		b->counted = NULL;
+		(*count)--;
+		return error;
+	}
+	job_put(&b->job);
+	return 0;
+}
+
 /* Send the gathered batch if it may go; with the lock held. */
 static int
 room_dispatch(struct room *r)
@@ -230,18 +252,10 @@ room_dispatch(struct room *r)
 	    (r->under_way > 0 && room_now() < r->sent + BATCH_OVERTAKE))
 		return 0;
 	r->next = NULL;
-	r->under_way++;
 	r->sent = room_now();
-	b->counted = true;
-	TAILQ_INSERT_TAIL(&r->out, b, link);
-	if ((error = job_start(&b->job)) != 0) {
-		TAILQ_REMOVE(&r->out, b, link);
-		r->under_way--;
+	if ((error = batch_start(b, &r->under_way)) != 0)
 		r->next = b;
-		return error;
-	}
-	job_put(&b->job);
-	return 0;
+	return error;
 }
 
 static void
@@ -251,17 +265,17 @@ batch_run(struct job *job)
 	struct room *r = b->room;
 	int tries = 0;
 
-	if (b->counted)
+	if (b->counted != NULL)
 		batch_add_more(b);
 	do
 		/* Of another VM than it was asked of: ask this one. */
 		b->error = batch_send(b);
 	while (b->error == -ESTALE && ++tries < 3);
-	if (!b->counted)
+	if (b->counted == NULL)
 		return;
 	pthread_mutex_lock(&r->lock);
 	TAILQ_REMOVE(&r->out, b, link);
-	r->under_way--;
+	(*b->counted)--;
 	room_dispatch(r);
 	pthread_mutex_unlock(&r->lock);
 }
@@ -285,6 +299,43 @@ batch_find(struct room *r, enum script_op op, const char *path, int *index)
 	return NULL;
 }
 
+/* What may come along goes into the batch, too, as far as it fits. */
+static void
+batch_add_also(struct batch *b, const struct room_also *also)
+{
+	size_t i;
+
+	if (also->top != NULL)
+		batch_add(b, SCRIPT_LIST, also->top, also->bound);
+	for (i = 0; i < also->count; i++)
+		if (batch_add(b, SCRIPT_LIST_ALSO, also->paths[i], 0) < 0)
+			break;
+}
+
+/*
+ * The first item of a batch of its own, held, that is sent, for much that may
+ * come along; NULL: no such batch may go now.  Lock held.
+ */
+static struct batch *
+batch_deep(struct room *r, const char *path, unsigned bound,
+    const struct room_also *also)
+{
+	struct batch *b;
+
+	if ((bound <= BATCH_FEW && also->top == NULL && also->count == 0) ||
+	    r->deep > 0 || (b = batch_new(r)) == NULL)
+		return NULL;
+	job_hold(&b->job);
+	if (batch_add(b, SCRIPT_LIST, path, bound) == 0) {
+		batch_add_also(b, also);
+		if (batch_start(b, &r->deep) == 0)
+			return b;
+	}
+	job_put(&b->job);
+	job_put(&b->job);
+	return NULL;
+}
+
 /* The outcome of item i, once the batch is done. */
 static int
 batch_wait(struct batch *b, int i, struct wait *wait, struct room_fs *fs)
@@ -304,7 +355,6 @@ room_ask(struct room *r, struct wait *wait, enum script_op op, const char *path,
     unsigned bound, const struct room_also *also, struct room_fs *fs)
 {
 	struct batch *b;
-	size_t k;
 	int error, i, tries = 0;
 
 again:
@@ -320,6 +370,14 @@ again:
 			error = 0;
 			goto wait;
 		}
+		if (also != NULL &&
+		    (b = batch_deep(r, path, bound, also)) != NULL) {
+			i = 0;
+			error = 0;
+			goto wait;
+		}
+		if (bound > BATCH_FEW)
+			bound = BATCH_FEW;
 		if (r->next == NULL && (r->next = batch_new(r)) == NULL) {
 			pthread_mutex_unlock(&r->lock);
 			return -ENOMEM;
@@ -342,11 +400,6 @@ again:
 		pthread_mutex_unlock(&r->lock);
 		return i;
 	}
-	if (also != NULL && also->top != NULL)
-		batch_add(b, SCRIPT_LIST, also->top, also->bound);
-	for (k = 0; also != NULL && k < also->count; k++)
-		if (batch_add(b, SCRIPT_LIST_ALSO, also->paths[k], 0) < 0)
-			break;
 	job_hold(&b->job);
 	error = room_dispatch(r);
 wait:

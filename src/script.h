@@ -134,7 +134,8 @@ enum script_change_op {
 			* mtime uid gid: as WRITE, with what is staged.
 			* -EAGAIN: what is staged is not that */
 	SCRIPT_ABORT, /* path token: remove what is staged */
-	SCRIPT_COPY, /* path offset to to_offset size: bytes in the VM */
+	SCRIPT_COPY, /* path offset to to_offset size: bytes in the VM; the
+		      * answer's number says how many path had */
 	SCRIPT_LOOK, /* path: no change, only the answer's attributes */
 	SCRIPT_CLEAN /* path (a directory): remove what runs that ended
 		      * early left there and in the temporary directory,
@@ -211,7 +212,7 @@ struct script_result {
 	int error; /* 0 or -errno */
 	int whole_seconds; /* times were set, but without their fractions */
 	int replaced; /* written as a new inode, links are broken */
-	uint64_t number; /* APPEND: the offset */
+	uint64_t number; /* APPEND: the offset; COPY: the bytes */
 	/* lstat afterwards; bit n of found: attr[n] is set, else that does
 	 * not exist.  The path, its directory, `to`, its directory. */
 	unsigned found;

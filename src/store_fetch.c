@@ -68,6 +68,8 @@ fetch_run(struct job *job)
 	stats_transfer_set(
 	    stats, f->transfer, intervals_bytes(&f->blob->present));
 	TAILQ_REMOVE(&f->blob->fetches, f, link);
+	f->blob->aheads -= f->ahead;
+	s->aheads -= f->ahead;
 	if (f->fill)
 		fill_came(f);
 	pthread_mutex_unlock(&s->lock);
@@ -148,12 +150,7 @@ fetch_start(struct blob *b, const char *path, const struct attr *attr,
 		fetch_drop(f);
 		return error;
 	}
-	if (out != NULL)
-		*out = f;
-	else {
-		/* The run can't end meanwhile: it needs our lock. */
-		job_put(&f->job);
-	}
+	*out = f;
 	return 0;
 }
 
@@ -198,13 +195,20 @@ blob_plan(struct blob *b, uint64_t offset, uint64_t end, struct interval *out)
 		out->end = size;
 }
 
-/* Ask for what a sequential reader will want next, unless it is there. */
+/*
+ * Ask for what a sequential reader will want next, unless it is there.  Only
+ * what can go at once, or one piece: so who seeks, or reads something else,
+ * does not wait behind bytes that nobody has asked for, and after a seek those
+ * are not asked for any more.
+ */
 static void
 blob_read_ahead(struct blob *b, const char *path, const struct attr *attr,
     uint64_t offset, uint64_t end)
 {
 	uint64_t size = b->version.size, at, stop;
+	struct store *s = b->store;
 	struct interval gap;
+	struct fetch *f;
 
 	if (size <= STORE_SMALL)
 		return;
@@ -221,7 +225,9 @@ blob_read_ahead(struct blob *b, const char *path, const struct attr *attr,
 		return;
 	stop = end + b->window < size ? end + b->window : size;
 	for (at = end; blob_next_gap(b, at, stop, &gap); at = gap.end) {
-		if (stream_start(b, path, attr, end))
+		if (stream_start(b, path, attr, end) ||
+		    (b->aheads > 0 &&
+			s->aheads + s->fills > room_spare_connections(s->room)))
 			break;
 		gap.start = gap.start / STORE_BLOCK * STORE_BLOCK;
 		/* Whole pieces, or each read would fetch its own sliver. */
@@ -234,8 +240,12 @@ blob_read_ahead(struct blob *b, const char *path, const struct attr *attr,
 		if (gap.end < size)
 			gap.end = gap.end / STORE_BLOCK * STORE_BLOCK;
 		if (gap.end <= gap.start ||
-		    fetch_start(b, path, attr, &gap, NULL) != 0)
+		    fetch_start(b, path, attr, &gap, &f) != 0)
 			break;
+		f->ahead = true;
+		b->aheads++;
+		s->aheads++;
+		job_put(&f->job); /* it can't end before we unlock */
 	}
 }
 

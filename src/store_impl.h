@@ -39,7 +39,7 @@ struct fetch {
 	char *buf; /* NULL: the blob's stream brings them */
 	int error;
 	bool stored; /* the bytes are in the blob's file */
-	bool fill; /* nobody has asked for these (store_fill.c) */
+	bool fill, ahead; /* nobody has asked for these (store_fill.c) */
 	uint64_t began; /* room_now() */
 	struct stats_transfer *transfer; /* of the whole file */
 };
@@ -70,6 +70,7 @@ struct blob {
 	struct intervals present; /* of the blob */
 	TAILQ_HEAD(fetches, fetch) fetches;
 	uint64_t next, window; /* of a sequential reader */
+	unsigned aheads; /* fetches under way for him, before he asks */
 	struct fill fill; /* of others */
 	struct stream *stream; /* brings all of it; NULL: none does */
 	bool unstreamable; /* one has failed */
@@ -92,7 +93,7 @@ struct store {
 	struct blobs blobs;
 	TAILQ_HEAD(, blob) idle; /* oldest first */
 	bool broken; /* the disk failed: said so once */
-	unsigned fills; /* fetches under way that nobody asked for */
+	unsigned fills, aheads; /* fetches under way that nobody asked for */
 };
 
 /* All with the lock held. */
@@ -110,8 +111,8 @@ bool store_make_room(struct store *, struct blob *, uint64_t len);
 bool blob_put_bytes(
     struct blob *, uint64_t offset, const void *data, size_t len);
 
-/* Begin to fetch an interval.  It is held for the caller if he wants it, and
- * can't end while he has the lock.  0 or -errno. */
+/* Begin to fetch an interval.  It is held for the caller, and can't end while
+ * he has the lock.  0 or -errno. */
 int fetch_start(struct blob *, const char *path, const struct attr *,
     const struct interval *, struct fetch **);
 /* The first bytes that neither are here nor on their way; false: none. */

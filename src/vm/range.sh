@@ -12,7 +12,8 @@
 #		add to the end, whatever the size is now; the number in the
 #		answer is the offset.  OLDSIZE is not used
 #	Cp FROM TO OFFSET TO-OFFSET LENGTH
-#		copy bytes inside the VM; no more than FROM has
+#		copy bytes inside the VM; the number in the answer is how many
+#		FROM had
 yy() {
 	if [ "$K" = G ]; then
 		$_x find "$1" -maxdepth 0 -printf '%i %s %T@'
@@ -121,9 +122,30 @@ Aq() {
 	*) false ;;
 	esac
 }
+# Size $1 and sum $2 were added at y, or later if others wrote meanwhile.
+Al() {
+	! Aq "$y" "$1" "$2" || return
+	o=$(stat -L -c %s "$p")
+	if Aq $((o - $1)) "$1" "$2"; then
+		y=$((o - $1))
+	elif [ "$o" -lt $((y + $1)) ]; then
+		e=EIO # somebody has cut it
+	fi
+}
+# Not all of it could be added: take away what was, unless others' bytes
+# follow.
+Ax() {
+	rm -f "$t/$G"
+	o=$(($(stat -L -c %s "$p") - y))
+	if [ "$o" -gt 0 ] && [ "$(Rd "$y" "$o" | H)" = \
+	    "$(dd if="$g" bs=65536 iflag=count_bytes count="$o" | H)" ]; then
+		dd of="$p" bs=1 seek="$y" count=0
+	fi
+}
 Ap() {
 	Wf "$1" || return
 	j "$1" "$3"
+	G=$3
 	g=$g.$$
 	y=$(stat -L -c %s "$1")
 	[ -d "$t" ] || mkdir "$t"
@@ -150,7 +172,12 @@ Ap() {
 	if ! Y "$6" "$7" "$4" "$5"; then
 		rm -f "$t/$3"
 	elif O "$4"; then
-		o=$(cat "$g" 2>&1 >>"$1") || T "$o"
+		if o=$(cat "$g" 2>&1 >>"$1"); then
+			Al "$4" "$5"
+		else
+			T "$o"
+			Ax
+		fi
 		[ "$e" != OK ] || N "$3" "done"
 	else
 		e=ENOSPC
@@ -171,8 +198,11 @@ Cp() {
 	p=$2
 	if Wf "$2"; then
 		p=$1
+		y=$(($(stat -L -c %s "$1") - $3))
+		[ "$y" -lt "$5" ] || y=$5
+		[ "$y" -gt 0 ] || y=0
 		m dd if="$1" of="$2" bs=1048576 skip="$3" seek="$4" \
-		    count="$5" iflag=skip_bytes,count_bytes \
+		    count="$y" iflag=skip_bytes,count_bytes \
 		    oflag=seek_bytes conv=notrunc
 	fi
 	p=$1

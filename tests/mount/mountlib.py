@@ -94,7 +94,7 @@ class Call:
             finally:
                 os._exit(status)
         os.close(write_end)
-        self.data = b""
+        self.data = bytearray()
         self.done = False
 
     def finished(self):

@@ -142,13 +142,13 @@ def race(mounts, func, *args):
 
 @pytest.mark.parametrize("kind", quick_if(
     ["file", "written", "mkdir", "symlink", "link", "rename"],
-    "written", "mkdir"))
-def test_two_mounts_race_for_one_lock(any_room, kind):
+    "written", "mkdir", "rename"))
+def test_two_mounts_race_for_one_lock(both_rooms, kind):
     """Exactly one wins, each time, and the room has the winner's."""
-    put(any_room.workspace, "from0", b"0")
-    put(any_room.workspace, "from1", b"1")
-    with Mount(any_room, "cache_timeout=0") as a, \
-            Mount(any_room, "cache_timeout=0") as b:
+    put(both_rooms.workspace, "from0", b"0")
+    put(both_rooms.workspace, "from1", b"1")
+    with Mount(both_rooms, "cache_timeout=0") as a, \
+            Mount(both_rooms, "cache_timeout=0") as b:
         which = {a.dir: 0, b.dir: 1}
 
         def attempt(top):
@@ -168,14 +168,14 @@ def test_two_mounts_race_for_one_lock(any_room, kind):
 
         for turn in range(10):
             if kind == "rename":
-                put(any_room.workspace, "mine0", b"0")
-                put(any_room.workspace, "mine1", b"1")
+                put(both_rooms.workspace, "mine0", b"0")
+                put(both_rooms.workspace, "mine1", b"1")
                 for m in (a, b):
                     m.ls(W)
             got = race([a, b], attempt, lambda m: m(W))
             assert sorted(got, key=str) == [errno.EEXIST, None], (turn, got)
             winner = got.index(None)
-            lock = host(any_room, "race.lock")
+            lock = host(both_rooms, "race.lock")
             if kind == "written":
                 assert read_file(lock) == b"%d" % winner, turn
             elif kind == "symlink":
@@ -189,14 +189,14 @@ def test_two_mounts_race_for_one_lock(any_room, kind):
                            "the lock's end")
 
 
-def test_two_mounts_race_to_remove(any_room):
+def test_two_mounts_race_to_remove(both_rooms):
     """One unlink, rmdir or rename wins, the other gets ENOENT."""
     names = [f"f{i}" for i in range(6)] + [f"d{i}" for i in range(4)] + [
         f"r{i}" for i in range(6)]
     for n in names:
-        os.mkdir(host(any_room, n)) if n[0] == "d" else put(
-            any_room.workspace, n, b"x")
-    with Mount(any_room) as a, Mount(any_room) as b:
+        os.mkdir(host(both_rooms, n)) if n[0] == "d" else put(
+            both_rooms.workspace, n, b"x")
+    with Mount(both_rooms) as a, Mount(both_rooms) as b:
         def attempt(top, name):
             if name[0] == "f":
                 os.unlink(top + "/" + name)
@@ -210,7 +210,7 @@ def test_two_mounts_race_to_remove(any_room):
         for name in names:
             got = race([a, b], attempt, lambda m: m(W), lambda m: name)
             assert sorted(got, key=str) == [errno.ENOENT, None], (name, got)
-    left = os.listdir(any_room.workspace)
+    left = os.listdir(both_rooms.workspace)
     assert sorted(n[-2:] for n in left) == [f"r{i}" for i in range(6)]
 
 

@@ -224,6 +224,39 @@ def test_one_bad_answer_during_a_save_with_busybox(case, fault):
         attempt(room, CASES[case](), FAULTS[fault], 1)
 
 
+COMMITS = {"large": " Ct '", "large-new": " Ct '", "large-append": " Sp '"}
+
+
+@pytest.mark.parametrize("case", COMMITS)
+@pytest.mark.parametrize("fault", quick_if(
+    list(FAULTS), "lost", "500-run", "reset-middle", "cut-json"))
+def test_one_bad_answer_to_the_commit(both_rooms, case, fault):
+    """The command that touches the target, after all pieces."""
+    fired, _ = attempt(both_rooms, CASES[case](), FAULTS[fault], 1, [
+        {"match": {"nth": 1, "contains": COMMITS[case]},
+         "fault": FAULTS[fault]}])
+    assert fired
+
+
+def open_and_close(path):
+    os.close(os.open(path, os.O_RDWR))
+
+
+def test_the_next_close_sends_it_again(both_rooms):
+    put(both_rooms.workspace, "f", OLD_SMALL)
+    with Mount(both_rooms, "timeout=2") as m:
+        m.ls(W)
+        both_rooms.fault({"status": 500}, kind="command")
+        got = do(save_and_report, m(W, "f"), NEW_SMALL,
+                 os.O_WRONLY | os.O_TRUNC, timeout=60)
+        assert got == {"close": errno.EIO}
+        assert do(outcome, open_and_close, m(W, "f"), timeout=60) == errno.EIO
+        both_rooms.no_faults()
+        assert room_bytes(both_rooms, "f") == OLD_SMALL
+        do(open_and_close, m(W, "f"), timeout=60)
+        assert room_bytes(both_rooms, "f") == NEW_SMALL
+
+
 @pytest.mark.parametrize("case", quick_if(CASES, "small", "append", "new"))
 @pytest.mark.parametrize("fault,nth", [
     ("500", 1), ("lost", 1), ("reset-before", 2), ("reset-middle", 1),

@@ -481,6 +481,7 @@ def test_copy_file_range_stays_in_the_vm(any_m):
     any_m.settle()
     moved = sum(e["bytes_in"] + e["bytes_out"] for e in room.log())
     assert moved < MIB, f"{moved} bytes were transferred"
+    assert any_m.count()["command"] == 1
     assert any_m.read(W, "to") == data
 
 

@@ -5,8 +5,10 @@ import errno
 import hashlib
 import os
 import re
+import resource
 import secrets
 import shutil
+import signal
 import stat
 import subprocess
 
@@ -570,6 +572,28 @@ def test_append(room):
           token=token(), size=0)
 
 
+def no_larger(size):
+    """For a command: the kernel refuses to make a file larger than that."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def test_an_append_that_fails_half_way_leaves_nothing(room):
+    """As with a quota; and the next attempt adds all of it once."""
+    path = room.tree / "log"
+    old, new = os.urandom(60000), os.urandom(60000)
+    path.write_bytes(old)
+    command, how = room.composed("append", new, path=path, token=token(),
+                                 size=60000)
+    output = room.run(command, preexec_fn=lambda: no_larger(100000))
+    assert room.result(output, how)["error"] == errno.EFBIG
+    no_leftovers(room)
+    assert path.read_bytes() == old
+    result = ok(room, "append", new, path=path, token=token(), size=60000)
+    assert result["number"] == 60000
+    assert path.read_bytes() == old + new
+
+
 def test_copy(room):
     t = room.tree
     data = os.urandom(300000)
@@ -578,8 +602,12 @@ def test_copy(room):
     ok(room, "copy", path=t / "a", to=t / "b", offset=1000, to_offset=5,
        size=200000)
     assert (t / "b").read_bytes() == b"01234" + data[1000:201000]
-    ok(room, "copy", path=t / "a", to=t / "b", offset=299990, to_offset=0,
-       size=100)
+    result = ok(room, "copy", path=t / "a", to=t / "b", offset=299990,
+                to_offset=0, size=100)
+    assert result["number"] == 10
+    result = ok(room, "copy", path=t / "a", to=t / "b", offset=300001,
+                to_offset=0, size=100)
+    assert result["number"] == 0
     assert (t / "b").read_bytes()[:15] == data[-10:] + data[1005:1010]
     fails(room, errno.ENOENT, "copy", path=t / "none", to=t / "b", size=1)
     fails(room, errno.ENOENT, "copy", path=t / "a", to=t / "none", size=1)
