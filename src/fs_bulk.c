@@ -34,6 +34,7 @@ struct bulk {
 	struct fs *fs;
 	size_t count;
 	uint64_t bytes;
+	uint64_t chance; /* what of it counts for files against the order */
 	size_t path_bytes;
 	uint64_t ids[BULK_FILES];
 	struct validator versions[BULK_FILES];
@@ -129,9 +130,16 @@ row_next(struct fs *fs, const struct bulk_row *row, struct dentry *d, bool back,
 		    : fs_walk_next(fs, d, row->top, wide);
 }
 
+static uint64_t
+bulk_weight(const struct bulk *b)
+{
+	return b->bytes + b->count * BULK_EACH;
+}
+
 /*
  * Gather from this name on: what follows in its directory, what is before it
- * there, and at higher levels what follows in others.  NULL: not worth it.
+ * there, on the chance that the order is not ours, and at higher levels what
+ * follows in others.  NULL: not worth it.
  */
 static struct bulk *
 bulk_gather(struct fs *fs, const struct bulk_row *row, struct dentry *from)
@@ -150,11 +158,13 @@ bulk_gather(struct fs *fs, const struct bulk_row *row, struct dentry *from)
 		if (pass == 2 && row->level == 0)
 			break;
 		d = from;
+		b->chance -= pass == 1 ? bulk_weight(b) : 0;
 		while (more && looked++ < 20 * BULK_FILES &&
 		    (d = row_next(fs, row, d, row->back != (pass == 1),
 			 pass == 2)) != NULL)
 			if (pass < 2 || d->parent != from->parent)
 				more = bulk_add(b, d->node, row->level);
+		b->chance += pass == 1 ? bulk_weight(b) : 0;
 	}
 	if (b->count >= 2)
 		return b;
@@ -177,7 +187,7 @@ bulk_run_later(struct fs *fs, struct bulk_row *row, struct bulk *b)
 	}
 	log_debug("fetch %zu files, %llu bytes, from %s", b->count,
 	    (unsigned long long)b->bytes, b->paths[0]);
-	row->sent += b->bytes + b->count * BULK_EACH;
+	row->sent += bulk_weight(b) - b->chance;
 	row->last = b->ids[b->count - 1];
 	fs->bulk.under_way++;
 	return b;
@@ -241,7 +251,7 @@ bulk_start(
 	struct bulk *b = NULL;
 	struct node *top;
 
-	if (row->used * 2 < row->sent) {
+	if (row->used * 3 < row->sent) {
 		/* What was brought was not what is wanted. */
 		row->count = row->sent = row->used = 0;
 		walk = false;

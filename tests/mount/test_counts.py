@@ -202,6 +202,24 @@ def test_a_search_through_many_small_files_takes_few_requests(any_room):
         assert total(count) <= 60, count
 
 
+def test_reading_only_the_last_files_of_each_directory_is_a_row_too(any_room):
+    """As git status does with files as young as its index."""
+    for d in range(20):
+        for i in range(25):
+            put(any_room.workspace, f"d{d:02}/f{i:02}", f"{d} {i}\n")
+
+    def read_some(top):
+        return [read_file(f"{top}/d{d:02}/f{i:02}")
+                for d in range(20) for i in range(19, 25)]
+
+    with Mount(any_room) as m:
+        m.ls("workspace")
+        m.forget()
+        assert do(read_some, m("workspace")) == [
+            b"%d %d\n" % (d, i) for d in range(20) for i in range(19, 25)]
+        assert total(m.count()) <= 12
+
+
 def test_stale_metadata_is_checked_in_one_request(any_room):
     """A10: everything that is stale and in use, together."""
     for i in range(10):
