@@ -8,6 +8,7 @@
 #include "content.h"
 #include "control.h"
 #include "fs_file.h"
+#include "log.h"
 #include "procfd.h"
 
 /* Reading and writing open files. */
@@ -62,6 +63,46 @@ read_version(struct fs *fs, struct open_file *h, struct node *n,
 	return blob;
 }
 
+/* The parts of a file that came within so long (ms) count as of one time. */
+#define READ_AT_ONCE 500
+
+/*
+ * Now that all of a large file is here: was it one file until its end, or has
+ * another of the same size taken its name meanwhile?  -ESTALE: it has.
+ */
+static int
+read_confirm(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
+    struct blob *blob, const char *path)
+{
+	unsigned ms = tree_trusts(fs->tree) ? READ_AT_ONCE : 0;
+	struct node *n, *now;
+	uint64_t checked = 0;
+	bool torn;
+
+	tree_lock(fs->tree);
+	if ((n = tree_get(fs->tree, ino)) != NULL)
+		checked = n->checked;
+	tree_unlock(fs->tree);
+	if (*path == '\0' || n == NULL || !blob_is_doubtful(blob, checked, ms))
+		return 0;
+	if (room_stat(fs->room, w, path) != 0)
+		return 0; /* nobody knows */
+	tree_lock(fs->tree);
+	n = tree_get(fs->tree, ino);
+	now = tree_find(fs->tree, path);
+	torn = n != NULL && now != NULL && now != n &&
+	    S_ISREG(now->attr.mode) && now->attr.size == n->attr.size;
+	tree_unlock(fs->tree);
+	if (!torn)
+		return 0;
+	log_info("%s: replaced while it was read", path);
+	blob_forget(blob);
+	pthread_mutex_lock(&h->lock);
+	h->torn = true;
+	pthread_mutex_unlock(&h->lock);
+	return -ESTALE;
+}
+
 /* The bytes of a file; what the cache lacks is fetched.  -EAGAIN: the file was
  * another version at each look. */
 int
@@ -74,10 +115,15 @@ fs_read_file(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
 	struct node *n;
 	char *path;
 	int error, tries, pauses = 0;
-	bool soon, replaced;
+	bool soon, replaced, torn;
 
 	for (tries = 0; tries < READ_TRIES;) {
 		soon = pauses < READ_TRIES;
+		pthread_mutex_lock(&h->lock);
+		torn = h->torn;
+		pthread_mutex_unlock(&h->lock);
+		if (torn)
+			return -ESTALE;
 		tree_lock(fs->tree);
 		n = tree_get(fs->tree, ino);
 		if (n == NULL || n->stale) {
@@ -112,9 +158,10 @@ fs_read_file(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
 			error = -ENOMEM;
 		else if (c != NULL)
 			error = content_read(c, w, path, off, size, span);
-		else
-			error =
-			    blob_read(blob, w, path, &attr, off, size, span);
+		else if ((error = blob_read(
+			      blob, w, path, &attr, off, size, span)) == 0 &&
+		    (error = read_confirm(fs, w, ino, h, blob, path)) != 0)
+			span_free(span);
 		blob_put(blob);
 		if ((error == -EAGAIN || error == -ENOENT) && path != NULL &&
 		    *path != '\0') {

@@ -277,6 +277,7 @@ blob_empty(struct blob *b)
 	file_put(b->file);
 	b->file = NULL;
 	b->base = 0;
+	b->parts = 0;
 }
 
 static void

@@ -56,6 +56,15 @@ int blob_read(struct blob *, struct wait *, const char *path,
     const struct attr *, uint64_t offset, size_t len, struct span *);
 void span_free(struct span *);
 
+/*
+ * Nobody but the file's attributes tells when another file of the same size
+ * has taken its name while its parts came.  Did the last of them, some time
+ * (ms) after the first, come after these were asked for, and is all here now?
+ * Says so once.
+ */
+bool blob_is_doubtful(struct blob *, uint64_t checked, unsigned ms);
+void blob_forget(struct blob *); /* all that came */
+
 /* A version has another ctime now, and the same bytes. */
 void store_rename(
     struct store *, const struct validator *old, const struct validator *now);

@@ -52,6 +52,40 @@ blob_put_bytes(struct blob *b, uint64_t offset, const void *data, size_t len)
 	return stored;
 }
 
+void
+blob_came(struct blob *b, uint64_t began)
+{
+	if (b->parts++ == 0 || began < b->began)
+		b->began = began;
+	b->came = room_now();
+}
+
+bool
+blob_is_doubtful(struct blob *b, uint64_t checked, unsigned ms)
+{
+	struct store *s = b->store;
+	bool doubtful;
+
+	pthread_mutex_lock(&s->lock);
+	doubtful = b->parts > 1 && b->came >= checked &&
+	    b->came - b->began >= ms &&
+	    intervals_cover(&b->present, 0, b->version.size);
+	if (doubtful)
+		b->parts = 1;
+	pthread_mutex_unlock(&s->lock);
+	return doubtful;
+}
+
+void
+blob_forget(struct blob *b)
+{
+	struct store *s = b->store;
+
+	pthread_mutex_lock(&s->lock);
+	blob_empty(b);
+	pthread_mutex_unlock(&s->lock);
+}
+
 static void
 fetch_run(struct job *job)
 {
@@ -63,8 +97,10 @@ fetch_run(struct job *job)
 	f->error = room_read(s->room, NULL, f->path, &f->attr, f->offset,
 	    f->len, f->buf, &f->got);
 	pthread_mutex_lock(&s->lock);
-	if (f->error == 0 && f->got > 0)
+	if (f->error == 0 && f->got > 0) {
 		f->stored = blob_put_bytes(f->blob, f->offset, f->buf, f->got);
+		blob_came(f->blob, f->began);
+	}
 	stats_transfer_set(
 	    stats, f->transfer, intervals_bytes(&f->blob->present));
 	TAILQ_REMOVE(&f->blob->fetches, f, link);

@@ -74,6 +74,8 @@ struct blob {
 	struct fill fill; /* of others */
 	struct stream *stream; /* brings all of it; NULL: none does */
 	bool unstreamable; /* one has failed */
+	unsigned parts; /* that came, between these times (room_now()) */
+	uint64_t began, came;
 	bool saved; /* on disk under its name (store_disk.c), */
 	uint32_t crc; /* with this CRC-32; not looked at yet */
 };
@@ -110,6 +112,9 @@ bool store_make_room(struct store *, struct blob *, uint64_t len);
 /* Keep bytes that came; drops the lock for a while.  False: no room. */
 bool blob_put_bytes(
     struct blob *, uint64_t offset, const void *data, size_t len);
+
+/* A part is here that was asked for then. */
+void blob_came(struct blob *, uint64_t began);
 
 /* Begin to fetch an interval.  It is held for the caller, and can't end while
  * he has the lock.  0 or -errno. */

@@ -87,12 +87,14 @@ stream_run(struct job *job)
 	struct blob *b = s->blob;
 	struct store *store = b->store;
 	struct promises left;
+	uint64_t began = room_now();
 	int error;
 
 	error =
 	    room_read_stream(store->room, s->path, &s->attr, stream_take, s);
 	pthread_mutex_lock(&store->lock);
 	b->stream = NULL;
+	blob_came(b, began);
 	if (error != 0 && b->refs > 1)
 		b->unstreamable = true;
 	promises_take(b, UINT64_MAX, &left);

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from mountlib import MIB, Mount, do, pattern, put, read_file, sh
+from mountlib import MIB, SANITIZED, Mount, do, pattern, put, read_file, sh
 from test_counts import total
 
 TRUST = 25  # cache_timeout: cold and warm must be over before it ends
@@ -151,6 +151,19 @@ def test_budgets_after_a_while(any_room, index):
         m.sh(script, GIT_OPTIONAL_LOCKS="0")
         any_room.run("sleep 12.1")
         assert cost(m, script, want) <= 2
+
+
+def test_a_walk_from_the_root_never_fetches_what_is_no_disk(any_room):
+    """/proc, /sys and /dev come when somebody looks there."""
+    prune = " ".join(f"-path ./{d} -prune -o" for d in ("proc", "sys", "dev"))
+    with Mount(any_room, "cache_timeout=60") as m:
+        assert int(m.sh(f"find . -maxdepth 3 {prune} -print | wc -l",
+                        timeout=100).text) > 20
+        for name in ("proc", "sys", "dev"):
+            m.forget()
+            assert m.ls(name)
+            assert total(m.count()) == 1, name
+        assert SANITIZED or m.peak_memory() < 128 * MIB
 
 
 def test_a_remount_reads_from_the_disk_cache(any_room, tmp_path):
