@@ -6,6 +6,7 @@ import stat
 
 import pytest
 
+from gxlib import Terminal
 from helpers_write import (  # noqa: F401 (any_room, both_*: fixtures)
     CREAT, SAVE, W, any_room, both_m, both_rooms, host, no_leftovers, noise,
     quick_if, room_bytes, save, stamp, text, write_all,
@@ -251,8 +252,16 @@ def test_vims_swap_file_protects(any_m):
 @pytest.mark.skipif(not shutil.which("nano"), reason="no nano here")
 def test_real_nano(any_m):
     put(any_m.room.workspace, "f", b"old\n")
-    any_m.sh("printf 'new \\017\\n\\030' | TERM=xterm script -qec "
-             "'nano workspace/f' /dev/null")
+    any_m.ls(W)
+    with Terminal(any_m) as t:
+        t.type(b"TERM=xterm nano -I f\n")
+        t.expect(b"Exit")
+        t.type(b"new \x0f")
+        t.expect(b"Name to Write")
+        t.type(b"\r")
+        t.expect(b"Wrote 1 line")
+        t.type(b"\x18")
+        t.expect(b"ready> ")
     assert room_bytes(any_m.room, "f") == b"new old\n"
 
 
