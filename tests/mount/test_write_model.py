@@ -38,7 +38,7 @@ def run_fsx(m, seed, count, timeout):
 
 
 def test_fsx(both_m):
-    run_fsx(both_m, SEED, OPS or 400, 3600 if OPS else 120)
+    run_fsx(both_m, SEED, OPS or 800, 3600 if OPS else 140)
 
 
 @pytest.mark.parametrize("seed", [11, 12])
@@ -49,12 +49,12 @@ def test_fsx_longer(any_m, seed):
 
 def test_fsx_strict(room):
     with Mount(room, "cache_timeout=0") as m:
-        run_fsx(m, SEED + 20, OPS or 250, 3600 if OPS else 120)
+        run_fsx(m, SEED + 20, OPS or 400, 3600 if OPS else 120)
 
 
 def test_fsx_with_a_tiny_cache(room):
     with Mount(room, "cache_size=1M") as m:
-        run_fsx(m, SEED + 30, OPS or 250, 3600 if OPS else 120)
+        run_fsx(m, SEED + 30, OPS or 400, 3600 if OPS else 120)
 
 
 def test_fsx_on_a_flaky_service(room):
@@ -210,7 +210,7 @@ def test_tree_on_a_flaky_service(room):
             {"match": {"percent": 3, "seed": 2}, "fault": {"lost": True}},
             {"match": {"percent": 3, "seed": 3}, "fault": {"json": "cut"}}])
         try:
-            run_tree(m, SEED + 20, TREE_OPS or 250, 3600 if TREE_OPS else 140)
+            run_tree(m, SEED + 20, TREE_OPS or 400, 3600 if TREE_OPS else 140)
         finally:
             room.no_faults()
 
