@@ -104,7 +104,7 @@ def test_parts_of_files(room, file):
     change(room, "ranges", 13, b"x" * 100, path=file, token=token(),
            size=60000, ranges="500 100",
            expect=f"{st.st_ino} {st.st_size} {st.st_mtime_ns}")
-    change(room, "append", 8, b"end", path=file, size=60000, token=token())
+    change(room, "append", 9, b"end", path=file, size=60000, token=token())
     assert file.read_bytes() == data[:500] + b"x" * 100 + data[600:] + b"end"
 
 
