@@ -53,10 +53,14 @@ static unsigned
 pace_too_short(const struct api_pace *pace, uint64_t now)
 {
 	uint64_t since = now - pace->struck;
-	unsigned mean = 0;
+	unsigned mean = 0, most = pace->gap_ms * 4;
 
+	if (most < PACE_GAP_FIRST_MS * 4)
+		most = PACE_GAP_FIRST_MS * 4;
 	if (pace->struck != 0 && since < PACE_SHORT_MS && pace->good > 0)
 		mean = (unsigned)(since / pace->good);
+	if (mean > most) /* nothing was wanted for a while */
+		mean = most;
 	return mean > pace->gap_ms ? mean : pace->gap_ms;
 }
 

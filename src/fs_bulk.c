@@ -287,6 +287,8 @@ bulk_note_use(struct fs *fs, struct bulk_row *row, const struct node *n)
 
 	if (row->used < row->sent)
 		row->used += n->attr.size + BULK_EACH;
+	if (row->used > row->sent)
+		row->used = row->sent;
 	if (fs->bulk.under_way >= BULK_JOBS || row->used * 4 < row->sent ||
 	    row->sent - row->used > bulk_steps[row->level].bytes * 3 / 2 ||
 	    (last = tree_get(fs->tree, row->last)) == NULL ||

@@ -66,18 +66,35 @@ read_version(struct fs *fs, struct open_file *h, struct node *n,
 /* The parts of a file that came within so long (ms) count as of one time. */
 #define READ_AT_ONCE 500
 
+/* Does the path name another file of that size, or the file have been written
+ * to meanwhile, not by us?  With the tree locked. */
+static bool
+was_changed(
+    struct fs *fs, fuse_ino_t ino, const char *path, const struct attr *then)
+{
+	struct node *n = tree_get(fs->tree, ino);
+	struct node *now = tree_find(fs->tree, path);
+
+	if (n == NULL || now == NULL || !S_ISREG(now->attr.mode) ||
+	    now->attr.size != then->size)
+		return false;
+	return now != n ||
+	    (!n->local && n->writers == 0 && n->attr.mtime != then->mtime);
+}
+
 /*
- * Now that all of a large file is here: was it one file until its end, or has
- * another of the same size taken its name meanwhile?  -ESTALE: it has.
+ * Now that all of a large file is here: was it one version until its end, or
+ * is there another of the same size by now?  -ESTALE: there is.
  */
 static int
 read_confirm(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
-    struct blob *blob, const char *path)
+    struct blob *blob, const char *path, const struct attr *attr)
 {
 	unsigned ms = tree_trusts(fs->tree) ? READ_AT_ONCE : 0;
-	struct node *n, *now;
-	uint64_t checked = 0;
+	uint64_t checked = 0, contact;
+	struct node *n;
 	bool torn;
+	int error;
 
 	tree_lock(fs->tree);
 	if ((n = tree_get(fs->tree, ino)) != NULL)
@@ -85,17 +102,22 @@ read_confirm(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
 	tree_unlock(fs->tree);
 	if (*path == '\0' || n == NULL || !blob_is_doubtful(blob, checked, ms))
 		return 0;
-	if (room_stat(fs->room, w, path) != 0)
-		return 0; /* nobody knows */
+	contact = room_contact(fs->room);
 	tree_lock(fs->tree);
-	n = tree_get(fs->tree, ino);
-	now = tree_find(fs->tree, path);
-	torn = n != NULL && now != NULL && now != n &&
-	    S_ISREG(now->attr.mode) && now->attr.size == n->attr.size;
+	w->limit_ms = fs_patience(fs, true);
+	tree_unlock(fs->tree);
+	error = room_stat(fs->room, w, path);
+	w->limit_ms = 0;
+	if (error != 0) {
+		fs_is_silent(fs, contact, error);
+		return 0; /* nobody knows, for now */
+	}
+	tree_lock(fs->tree);
+	torn = was_changed(fs, ino, path, attr);
 	tree_unlock(fs->tree);
 	if (!torn)
 		return 0;
-	log_info("%s: replaced while it was read", path);
+	log_info("%s: changed while it was read", path);
 	blob_forget(blob);
 	pthread_mutex_lock(&h->lock);
 	h->torn = true;
@@ -160,7 +182,8 @@ fs_read_file(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
 			error = content_read(c, w, path, off, size, span);
 		else if ((error = blob_read(
 			      blob, w, path, &attr, off, size, span)) == 0 &&
-		    (error = read_confirm(fs, w, ino, h, blob, path)) != 0)
+		    (error = read_confirm(fs, w, ino, h, blob, path, &attr)) !=
+			0)
 			span_free(span);
 		blob_put(blob);
 		if ((error == -EAGAIN || error == -ENOENT) && path != NULL &&

@@ -212,8 +212,10 @@ fs_copy_file_range(fuse_req_t req, fuse_ino_t ino, off_t off,
 			error = -EOPNOTSUPP;
 	}
 	tree_unlock(fs->tree);
-	if (error == 0 && c != NULL && (error = change_do(c, &w)) == 0)
-		n = c->now[0].copied; /* the source may be shorter by now */
+	/* The source may be shorter by now. */
+	if (error == 0 && c != NULL && (error = change_do(c, &w)) == 0 &&
+	    c->now[0].copied < (uint64_t)n)
+		n = c->now[0].copied;
 out:
 	fs_wait_end(req, &w);
 	if (c != NULL)

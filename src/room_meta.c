@@ -265,7 +265,8 @@ batch_run(struct job *job)
 	struct room *r = b->room;
 	int tries = 0;
 
-	if (b->counted != NULL)
+	/* Who wants these must not have to wait for a deep one. */
+	if (b->counted == &r->under_way)
 		batch_add_more(b);
 	do
 		/* Of another VM than it was asked of: ask this one. */

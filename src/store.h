@@ -60,7 +60,6 @@ void span_free(struct span *);
  * Nobody but the file's attributes tells when another file of the same size
  * has taken its name while its parts came.  Did the last of them, some time
  * (ms) after the first, come after these were asked for, and is all here now?
- * Says so once.
  */
 bool blob_is_doubtful(struct blob *, uint64_t checked, unsigned ms);
 void blob_forget(struct blob *); /* all that came */

@@ -70,8 +70,6 @@ blob_is_doubtful(struct blob *b, uint64_t checked, unsigned ms)
 	doubtful = b->parts > 1 && b->came >= checked &&
 	    b->came - b->began >= ms &&
 	    intervals_cover(&b->present, 0, b->version.size);
-	if (doubtful)
-		b->parts = 1;
 	pthread_mutex_unlock(&s->lock);
 	return doubtful;
 }

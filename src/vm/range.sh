@@ -122,22 +122,26 @@ Aq() {
 	*) false ;;
 	esac
 }
-# Size $1 and sum $2 were added at y, or later if others wrote meanwhile.
+# Size $1 and sum $2 were added at y, or later if others wrote meanwhile; who
+# has cut the file meanwhile is not our error.
 Al() {
 	! Aq "$y" "$1" "$2" || return
 	o=$(stat -L -c %s "$p")
 	if Aq $((o - $1)) "$1" "$2"; then
 		y=$((o - $1))
-	elif [ "$o" -lt $((y + $1)) ]; then
-		e=EIO # somebody has cut it
+	elif [ "$o" -eq $((y + $1)) ]; then
+		e=EIO
 	fi
 }
-# Not all of it could be added: take away what was, unless others' bytes
-# follow.
+# Of size $1 not all could be added: take away what was, unless others' bytes
+# follow, or another run of the same was here.
 Ax() {
+	case $(nn "$G") in
+	*done*) return ;;
+	esac
 	rm -f "$t/$G"
 	o=$(($(stat -L -c %s "$p") - y))
-	if [ "$o" -gt 0 ] && [ "$(Rd "$y" "$o" | H)" = \
+	if [ "$o" -gt 0 ] && [ "$o" -lt "$1" ] && [ "$(Rd "$y" "$o" | H)" = \
 	    "$(dd if="$g" bs=65536 iflag=count_bytes count="$o" | H)" ]; then
 		dd of="$p" bs=1 seek="$y" count=0
 	fi
@@ -176,7 +180,7 @@ Ap() {
 			Al "$4" "$5"
 		else
 			T "$o"
-			Ax
+			Ax "$4"
 		fi
 		[ "$e" != OK ] || N "$3" "done"
 	else

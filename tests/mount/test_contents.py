@@ -490,8 +490,9 @@ def test_a_file_that_changes_while_it_is_read(any_room, size, how):
         else:
             raises(errno.ENOENT, read_file, m("workspace/f"))
 
+@pytest.mark.parametrize("how", ["replaced", "rewritten"])
 @pytest.mark.parametrize("trust", [0, 5])
-def test_a_large_file_that_another_of_its_size_replaces(any_room, trust):
+def test_a_large_file_gets_another_version_of_its_size(any_room, trust, how):
     """R4: the endpoint tells no versions; an error, and no mixture."""
     size = 8 * MIB
     put(any_room.workspace, "f", b"1" * size)
@@ -504,8 +505,12 @@ def test_a_large_file_that_another_of_its_size_replaces(any_room, trust):
             with replaced:
                 if os.path.exists(path):
                     threading.Event().wait(0.7)  # or it counts as one time
-                    os.rename(path, os.path.join(
-                        os.fsencode(any_room.workspace), b"f"))
+                    if how == "rewritten":
+                        put(any_room.workspace, "f", b"2" * size)
+                        os.unlink(path)
+                    else:
+                        os.rename(path, os.path.join(
+                            os.fsencode(any_room.workspace), b"f"))
 
     with Hostile(any_room) as bad, \
             Mount(bad, f"cache_timeout={trust}") as m:

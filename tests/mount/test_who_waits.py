@@ -23,8 +23,10 @@ def walk(top):
     return sum(len(files) for _, _, files in os.walk(top))
 
 
-def test_a_listing_passes_that_of_a_walk(any_room, bad):
-    """A11: `ls` elsewhere, while what `find` will want is on its way."""
+@pytest.mark.parametrize("stale", [False, True])
+def test_a_listing_passes_that_of_a_walk(any_room, bad, stale):
+    """A11: `ls` elsewhere, while what `find` will want is on its way; of what
+    was not known, or was in use and has to be checked."""
     for i in range(1800):
         put(any_room.workspace, f"tree/d{i % 60}/f{i}", "x")
     put(any_room.workspace, "other/a/b/c/file", "x")
@@ -35,8 +37,11 @@ def test_a_listing_passes_that_of_a_walk(any_room, bad):
             held.set()
             go.wait(60)
 
-    with Mount(bad) as m:
+    with Mount(bad, f"cache_timeout={1 if stale else 5}") as m:
         m.ls(W)
+        if stale:
+            assert m.ls(W, "other/a/b/c") == ["file"]
+            any_room.run("sleep 1.2")
         bad.rule = rule
         found = Call(walk, m(W, "tree"))
         wait_until(held.is_set, DEADLINE, "the walk's listing")
