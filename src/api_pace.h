@@ -7,16 +7,13 @@
  * How fast all requests of a mount may go together.  Pure: the caller has the
  * lock and the clock (monotonic milliseconds).  "Too many requests" closes the
  * gate for everybody; afterwards they go one by one, with a gap that shrinks
- * with every answer that is none: fast until it is almost the gap that was too
- * short of late, then slowly.  Zero-initialised: no limit.
+ * with every answer that is none.  Zero-initialised: no limit.
  */
 struct api_pace {
 	uint64_t hold_until;
 	uint64_t next; /* when the gap after the last request is over */
 	uint64_t struck; /* when the last slow-down began */
 	unsigned gap_ms;
-	unsigned short_ms; /* the gap that was too short then */
-	unsigned good; /* answers since, also to what went before */
 	unsigned strikes; /* slow-downs in a row */
 };
 

@@ -398,47 +398,6 @@ test_pace_without_retry_after(void **state)
 	assert_in_range(api_pace_when(&p, 6000), 3606000, 3606100);
 }
 
-/* 16 at once, then as fast as the gate lets us, at a service that takes 10 a
- * second: how many of `good` it refuses first. */
-static unsigned
-refused(unsigned good, uint64_t answer_ms)
-{
-	struct api_pace p = {0};
-	uint64_t sent[16], now = 1000;
-	unsigned n = 0, no = 0;
-	double tokens = 10;
-
-	while (good > 0) {
-		/* Sent, until 16 wait for an answer. */
-		while (n < 16 && api_pace_when(&p, now) <= now) {
-			api_pace_take(&p, now);
-			sent[n++] = now;
-		}
-		while (n > 0 && sent[0] + answer_ms <= now) {
-			bool ok = tokens >= 1;
-
-			tokens -= ok;
-			good -= ok && good > 0;
-			no += !ok;
-			api_pace_answer(
-			    &p, now, sent[0], ok ? 200 : 429, 0, 100);
-			memmove(sent, sent + 1, --n * sizeof *sent);
-		}
-		now++;
-		tokens = tokens + 0.01 < 10 ? tokens + 0.01 : 10;
-	}
-	return no;
-}
-
-static void
-test_pace_finds_the_rate(void **state)
-{
-	(void)state;
-	assert_in_range(refused(100, 20), 6, 12);
-	assert_in_range(refused(100, 100), 6, 16);
-	assert_in_range(refused(100, 300), 6, 24);
-}
-
 int
 main(void)
 {
@@ -454,7 +413,6 @@ main(void)
 	    cmocka_unit_test(test_paths_are_encoded),
 	    cmocka_unit_test(test_pace_holds_everybody),
 	    cmocka_unit_test(test_pace_without_retry_after),
-	    cmocka_unit_test(test_pace_finds_the_rate),
 	};
 
 	return cmocka_run_group_tests_name("api_parse", tests, NULL, NULL);
