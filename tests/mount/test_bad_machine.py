@@ -86,7 +86,7 @@ def test_unsaved_data_survives_a_full_cache_disk(room, small_disk):
     """L1, W6: there is no room for a copy of it."""
     data = pattern(600_000)
     put(room.workspace, "f", "old\n")
-    with Mount(room, "timeout=1", cache=small_disk + "/cache") as m:
+    with Mount(room, "timeout=2", cache=small_disk + "/cache") as m:
         m.ls(W)
         room.fault({"status": 500}, kind="command")
         assert isinstance(do(outcome, save, m(W, "f"), data, timeout=30), int)
@@ -141,7 +141,7 @@ def test_a_cache_directory_that_is_not_ours(room, tmp_path, what):
     put(room.workspace, "f", "file\n")
     what(path, None)
     before = outcome(os.listdir, path)
-    with Mount(room, "timeout=1", cache=path) as m:
+    with Mount(room, "timeout=2", cache=path) as m:
         assert m.read(W, "f") == b"file\n"
         do(save, m(W, "g"), b"saved\n")
         assert read_file(room.workspace + "/g") == b"saved\n"
@@ -253,8 +253,8 @@ def test_two_failures_of_one_file_in_one_second(room, tmp_path):
     """L3, W6: what both mounts could not save is there, twice."""
     cache = str(tmp_path / "cache")
     put(room.workspace, "f", "old\n")
-    with Mount(room, "timeout=1", cache=cache) as a, \
-            Mount(room, "timeout=1", cache=cache) as b:
+    with Mount(room, "timeout=2", cache=cache) as a, \
+            Mount(room, "timeout=2", cache=cache) as b:
         a.ls(W)
         b.ls(W)
         room.fault({"status": 500}, kind="command")

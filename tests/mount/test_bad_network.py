@@ -218,7 +218,7 @@ def test_with_cache_timeout_0_silence_is_an_error(room, bad):
     """F12, A10: who wants to know exactly is not told the past."""
     put(room.workspace, "d/real", "real\n")
     go = threading.Event()
-    with Mount(bad, FRESH, "timeout=1") as m:
+    with Mount(bad, FRESH, "timeout=2") as m:
         m.ls(W, "d")
         bad.rule = lambda r, f: go.wait() and None
         threading.Event().wait(1.1)  # a listing answers for a second

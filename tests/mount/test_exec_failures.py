@@ -206,7 +206,7 @@ def test_a_large_script_is_staged_once_and_run_once(room):
 def test_a_command_has_no_time_limit_of_ours(room):
     """E6: it may take longer than `timeout`."""
     gate = Gate(room)
-    with Mount(room, "timeout=1") as m:
+    with Mount(room, "timeout=2") as m:
         call = Call(exec_script, m("workspace/.exec"),
                     f"cat {gate.vm}; echo late")
         gate.wait()
@@ -219,7 +219,7 @@ def test_a_command_has_no_time_limit_of_ours(room):
 
 def test_a_command_that_outlives_an_answer_is_over_when_it_answers(room):
     """E6: silence on the connection is no reason to give up."""
-    with Mount(room, "timeout=1") as m:
+    with Mount(room, "timeout=2") as m:
         result = Result(m.exec("workspace", "sleep 2.5; echo slept"))
         assert result.output == b"slept\n"
 

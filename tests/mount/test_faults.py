@@ -109,7 +109,7 @@ def listed(m):
 def test_a_server_that_is_silent_gives_etimedout_and_then_recovers(room):
     """F1: within `timeout` for internal work."""
     fill(room)
-    with Mount(room, SHORT, "timeout=1") as m:
+    with Mount(room, SHORT, "timeout=2") as m:
         m.ls("workspace")
         room.fault({"hang": -1})
         began = clock()

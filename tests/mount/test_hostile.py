@@ -401,7 +401,7 @@ def test_answers_of_the_wrong_form(room, bad, group):
     put(room.workspace, "d/big", pattern(3 * MIB))
     answers = spoiled(room)
     assert set(answers) == set(FORMS)
-    with Mount(bad, FRESH, "timeout=1") as m:
+    with Mount(bad, FRESH, "timeout=2") as m:
         m.ls(W)
         for form in GROUPS[group]:
             answer = answers[form]

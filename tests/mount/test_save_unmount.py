@@ -146,7 +146,7 @@ def test_names_in_the_recovery_folder_cannot_lead_out_of_it(room, cache):
              b"n" * 255]
     for n in names:
         put(room.workspace, n, b"old")
-    with EndedMount(room, "timeout=1", "cache_timeout=600",
+    with EndedMount(room, "timeout=2", "cache_timeout=600",
                     cache=cache.path) as m:
         m.ls(W)
         room.fault({"status": 500}, kind="command")

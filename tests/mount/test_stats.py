@@ -90,7 +90,7 @@ def test_looking_costs_nothing(any_m):
 def test_retries_errors_and_what_is_given_up(room):
     """S5"""
     put(room.workspace, "f", "x")
-    with Mount(room, "timeout=1") as m:
+    with Mount(room, "timeout=2") as m:
         room.fault({"status": 503}, kind="command", times=1)
         do(save, m(W, "g"), b"x")
         now = numbers(m)["requests"]

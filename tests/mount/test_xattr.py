@@ -88,7 +88,7 @@ def test_no_mime_type_where_the_service_gives_none(room, raw):
 def test_mime_type_and_a_silent_server(room):
     """F1"""
     put(room.workspace, "f.txt", "x")
-    with Mount(room, "timeout=1") as m:
+    with Mount(room, "timeout=2") as m:
         m.ls(W)
         room.fault({"hang": -1}, kind="any")
         raises((errno.ETIMEDOUT, errno.EIO, errno.ENODATA), os.getxattr,
