@@ -147,6 +147,7 @@ bulk_gather(struct fs *fs, const struct bulk_row *row, struct dentry *from)
 	struct dentry *d = from;
 	struct bulk *b;
 	size_t looked = 0;
+	uint64_t before;
 	bool more = true;
 	int pass;
 
@@ -158,13 +159,14 @@ bulk_gather(struct fs *fs, const struct bulk_row *row, struct dentry *from)
 		if (pass == 2 && row->level == 0)
 			break;
 		d = from;
-		b->chance -= pass == 1 ? bulk_weight(b) : 0;
+		before = bulk_weight(b);
 		while (more && looked++ < 20 * BULK_FILES &&
 		    (d = row_next(fs, row, d, row->back != (pass == 1),
 			 pass == 2)) != NULL)
 			if (pass < 2 || d->parent != from->parent)
 				more = bulk_add(b, d->node, row->level);
-		b->chance += pass == 1 ? bulk_weight(b) : 0;
+		if (pass == 1)
+			b->chance = bulk_weight(b) - before;
 	}
 	if (b->count >= 2)
 		return b;
@@ -285,8 +287,7 @@ bulk_note_use(struct fs *fs, struct bulk_row *row, const struct node *n)
 	struct dentry *d;
 	struct bulk *b;
 
-	if (row->used < row->sent)
-		row->used += n->attr.size + BULK_EACH;
+	row->used += n->attr.size + BULK_EACH;
 	if (row->used > row->sent)
 		row->used = row->sent;
 	if (fs->bulk.under_way >= BULK_JOBS || row->used * 4 < row->sent ||

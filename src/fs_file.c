@@ -83,24 +83,21 @@ was_changed(
 }
 
 /*
- * Now that all of a large file is here: was it one version until its end, or
- * is there another of the same size by now?  -ESTALE: there is.
+ * Now that all of a large file is here, which was checked then: was it one
+ * version until its end, or is there another of the same size by now?  -ESTALE:
+ * there is.
  */
 static int
 read_confirm(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
-    struct blob *blob, const char *path, const struct attr *attr)
+    struct blob *blob, const char *path, const struct attr *attr,
+    uint64_t checked)
 {
-	unsigned ms = tree_trusts(fs->tree) ? READ_AT_ONCE : 0;
-	uint64_t checked = 0, contact;
-	struct node *n;
+	unsigned ms = fs->options->cache_timeout_ms > 0 ? READ_AT_ONCE : 0;
+	uint64_t contact;
 	bool torn;
 	int error;
 
-	tree_lock(fs->tree);
-	if ((n = tree_get(fs->tree, ino)) != NULL)
-		checked = n->checked;
-	tree_unlock(fs->tree);
-	if (*path == '\0' || n == NULL || !blob_is_doubtful(blob, checked, ms))
+	if (*path == '\0' || !blob_is_doubtful(blob, checked, ms))
 		return 0;
 	contact = room_contact(fs->room);
 	tree_lock(fs->tree);
@@ -114,14 +111,12 @@ read_confirm(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
 	}
 	tree_lock(fs->tree);
 	torn = was_changed(fs, ino, path, attr);
+	h->torn = h->torn || torn;
 	tree_unlock(fs->tree);
 	if (!torn)
 		return 0;
 	log_info("%s: changed while it was read", path);
 	blob_forget(blob);
-	pthread_mutex_lock(&h->lock);
-	h->torn = true;
-	pthread_mutex_unlock(&h->lock);
 	return -ESTALE;
 }
 
@@ -137,21 +132,18 @@ fs_read_file(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
 	struct node *n;
 	char *path;
 	int error, tries, pauses = 0;
-	bool soon, replaced, torn;
+	uint64_t checked;
+	bool soon, replaced;
 
 	for (tries = 0; tries < READ_TRIES;) {
 		soon = pauses < READ_TRIES;
-		pthread_mutex_lock(&h->lock);
-		torn = h->torn;
-		pthread_mutex_unlock(&h->lock);
-		if (torn)
-			return -ESTALE;
 		tree_lock(fs->tree);
 		n = tree_get(fs->tree, ino);
-		if (n == NULL || n->stale) {
+		if (n == NULL || n->stale || h->torn) {
 			tree_unlock(fs->tree);
 			return -ESTALE;
 		}
+		checked = n->checked;
 		replaced = n->replaced;
 		/* It stays while the file is open, as it is. */
 		c = NULL;
@@ -182,8 +174,8 @@ fs_read_file(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
 			error = content_read(c, w, path, off, size, span);
 		else if ((error = blob_read(
 			      blob, w, path, &attr, off, size, span)) == 0 &&
-		    (error = read_confirm(fs, w, ino, h, blob, path, &attr)) !=
-			0)
+		    (error = read_confirm(
+			 fs, w, ino, h, blob, path, &attr, checked)) != 0)
 			span_free(span);
 		blob_put(blob);
 		if ((error == -EAGAIN || error == -ENOENT) && path != NULL &&

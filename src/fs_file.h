@@ -19,7 +19,8 @@ struct open_file {
 	bool writes; /* or made the file: closing it sends */
 	bool append;
 	bool direct; /* reads past the kernel's pages and length */
-	bool torn; /* what it has read is of two files; under lock */
+	bool torn; /* what it has read is of two versions; under the tree's lock
+		    */
 	struct attr attr; /* of the version that was last read; under lock */
 	struct blob *blob; /* of that version, kept while it is open */
 	uint64_t since; /* when it became that */

@@ -10,7 +10,7 @@
  */
 
 /* Entries that may come along with a single listing, from below it. */
-#define WALK_FIRST 1000
+#define WALK_FIRST ROOM_FEW
 /* And while a tree is being walked. */
 #define WALK_START 16000
 #define WALK_LIMIT 50000

@@ -231,12 +231,6 @@ trusted_until(const struct tree *t, uint64_t checked)
 }
 
 bool
-tree_trusts(const struct tree *t)
-{
-	return t->trust_ms > 0;
-}
-
-bool
 tree_fresh(struct tree *t, uint64_t checked, uint64_t since)
 {
 	if (checked == 0 || checked < t->distrusted)

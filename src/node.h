@@ -102,7 +102,6 @@ void tree_unlock(struct tree *);
 struct node *tree_root(struct tree *);
 struct node *tree_get(struct tree *, uint64_t id); /* NULL: unknown */
 
-bool tree_trusts(const struct tree *); /* anything, for any time */
 /* Is something checked then still to be trusted?  since: for this caller,
  * who began then, whatever was asked later is fresh in any case. */
 bool tree_fresh(struct tree *, uint64_t checked, uint64_t since);

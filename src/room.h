@@ -103,8 +103,11 @@ bool room_is_pseudo(struct room *, uint64_t dev); /* proc, sysfs ... */
  * by the hooks before the call returns.  The error is the path's own.
  * Requests that arrive while one is under way go out together as the next.
  * bound: so many entries from below the directory may come along.  also: what
- * nobody waits for but may come with the answer, or NULL.
+ * nobody waits for but may come with the answer, or NULL.  More than a FEW, or
+ * anything also, goes beside the other requests, one such at a time; while one
+ * is under way, no more than a FEW come along.
  */
+#define ROOM_FEW 1000
 struct room_also {
 	char *top; /* a directory and what is below it, or NULL */
 	unsigned bound; /* so many entries of it */

@@ -13,7 +13,6 @@
  * beside, alone, so that nobody else waits for that.
  */
 #define BATCH_ITEMS    1024
-#define BATCH_FEW      1000 /* entries that may come along with any */
 #define BATCH_OVERTAKE 1000 /* ms */
 #define BATCH_TRIM     ((size_t)1024 * 1024)
 #define BATCH_MAX      ((size_t)256 * 1024 * 1024)
@@ -323,7 +322,7 @@ batch_deep(struct room *r, const char *path, unsigned bound,
 {
 	struct batch *b;
 
-	if ((bound <= BATCH_FEW && also->top == NULL && also->count == 0) ||
+	if ((bound <= ROOM_FEW && also->top == NULL && also->count == 0) ||
 	    r->deep > 0 || (b = batch_new(r)) == NULL)
 		return NULL;
 	job_hold(&b->job);
@@ -377,8 +376,8 @@ again:
 			error = 0;
 			goto wait;
 		}
-		if (bound > BATCH_FEW)
-			bound = BATCH_FEW;
+		if (bound > ROOM_FEW)
+			bound = ROOM_FEW;
 		if (r->next == NULL && (r->next = batch_new(r)) == NULL) {
 			pthread_mutex_unlock(&r->lock);
 			return -ENOMEM;

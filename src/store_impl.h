@@ -39,7 +39,8 @@ struct fetch {
 	char *buf; /* NULL: the blob's stream brings them */
 	int error;
 	bool stored; /* the bytes are in the blob's file */
-	bool fill, ahead; /* nobody has asked for these (store_fill.c) */
+	/* Nobody has asked for these: store_fill.c, a sequential reader. */
+	bool fill, ahead;
 	uint64_t began; /* room_now() */
 	struct stats_transfer *transfer; /* of the whole file */
 };

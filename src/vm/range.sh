@@ -37,7 +37,7 @@ Wf() {
 	[ "$e" = OK ]
 }
 # Print these ranges of the target, and end the shell.
-Rd() {
+Rr() {
 	while [ $# -gt 3 ]; do
 		dd if="$p" bs=65536 iflag=skip_bytes,count_bytes skip="$1" \
 		    count="$2"
@@ -48,7 +48,7 @@ Rd() {
 }
 # Have they the sum S?
 Rs() {
-	case $(Rd "$@" | H) in
+	case $(Rr "$@" | H) in
 	*"$S"*) ;;
 	*) false ;;
 	esac
@@ -114,20 +114,12 @@ Sp() {
 	# It is wanted again when another version was met.
 	[ "$e" != OK ] || rr "$g"
 }
-# Are bytes of length $2 and sum $3 in the target at $1?
-Aq() {
-	case $(dd if="$p" bs=65536 iflag=skip_bytes,count_bytes skip="$1" \
-	    count="$2" | H) in
-	*"$3"*) ;;
-	*) false ;;
-	esac
-}
-# Size $1 and sum $2 were added at y, or later if others wrote meanwhile; who
-# has cut the file meanwhile is not our error.
+# Size $1 was added at y, or later if others wrote meanwhile; who has cut the
+# file meanwhile is not our error.
 Al() {
-	! Aq "$y" "$1" "$2" || return
+	! Rs "$y" "$1" || return
 	o=$(stat -L -c %s "$p")
-	if Aq $((o - $1)) "$1" "$2"; then
+	if Rs $((o - $1)) "$1"; then
 		y=$((o - $1))
 	elif [ "$o" -eq $((y + $1)) ]; then
 		e=EIO
@@ -141,7 +133,7 @@ Ax() {
 	esac
 	rm -f "$t/$G"
 	o=$(($(stat -L -c %s "$p") - y))
-	if [ "$o" -gt 0 ] && [ "$o" -lt "$1" ] && [ "$(Rd "$y" "$o" | H)" = \
+	if [ "$o" -gt 0 ] && [ "$o" -lt "$1" ] && [ "$(Rr "$y" "$o" | H)" = \
 	    "$(dd if="$g" bs=65536 iflag=count_bytes count="$o" | H)" ]; then
 		dd of="$p" bs=1 seek="$y" count=0
 	fi
@@ -149,7 +141,7 @@ Ax() {
 Ap() {
 	Wf "$1" || return
 	j "$1" "$3"
-	G=$3
+	G=$3 S=$5
 	g=$g.$$
 	y=$(stat -L -c %s "$1")
 	[ -d "$t" ] || mkdir "$t"
@@ -167,7 +159,7 @@ Ap() {
 			case $o in
 			*done*) return ;;
 			esac
-			! Aq "$y" "$4" "$5" || return
+			! Rs "$y" "$4" || return
 			# The other run may be at it.
 			sleep 0.3 || sleep 1
 		done
@@ -177,7 +169,7 @@ Ap() {
 		rm -f "$t/$3"
 	elif O "$4"; then
 		if o=$(cat "$g" 2>&1 >>"$1"); then
-			Al "$4" "$5"
+			Al "$4"
 		else
 			T "$o"
 			Ax "$4"

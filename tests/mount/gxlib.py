@@ -8,7 +8,7 @@ import select
 import signal
 import time
 
-from mountlib import BUILD, DEADLINE, Program, run, wait_until
+from mountlib import BUILD, DEADLINE, Program, clock, run, wait_until
 
 GX = os.path.join(BUILD, "gx")
 FAILED, UNKNOWN, INTERRUPTED = 255, 254, 130
@@ -89,9 +89,9 @@ class Terminal:
 
     def expect(self, what, timeout=DEADLINE):
         """Read until that was seen; what came before it."""
-        end = time.monotonic() + timeout
+        end = clock() + timeout
         while what not in self.seen:
-            left = end - time.monotonic()
+            left = end - clock()
             assert left > 0, f"no {what!r} in {self.seen!r}"
             if select.select([self.fd], [], [], left)[0]:
                 self.seen += os.read(self.fd, 65536).replace(b"\r", b"")

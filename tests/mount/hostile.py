@@ -59,6 +59,12 @@ class Request:
             return ""
         return json.loads(self.body)["command"]
 
+    @property
+    def begins(self):
+        """Where the part of a file begins that it asks for, or None."""
+        start = re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        return start and int(start[1])
+
     def is_about(self, text):
         """Does the command or the path hold the text?"""
         return text in self.command or \

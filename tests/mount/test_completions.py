@@ -6,11 +6,10 @@ import re
 import select
 import shutil
 import subprocess
-import time
 
 import pytest
 
-from mountlib import BUILD, DEADLINE, DRIVER, TOP, Mount, wait_until
+from mountlib import BUILD, DEADLINE, DRIVER, TOP, Mount, clock, wait_until
 
 FILES = {
     "bash": "bash/gentilityfs",
@@ -264,10 +263,10 @@ class Zsh:
 
     def wait(self, path):
         """Until it is there; what the terminal shows is read meanwhile."""
-        end = time.monotonic() + DEADLINE
+        end = clock() + DEADLINE
         shown = b""
         while not os.path.exists(path):
-            assert time.monotonic() < end, shown[-2000:]
+            assert clock() < end, shown[-2000:]
             if select.select([self.fd], [], [], 0.01)[0]:
                 shown += os.read(self.fd, 65536)
 

@@ -8,12 +8,11 @@ import re
 import select
 import signal
 import subprocess
-import time
 
 import pytest
 
-from mountlib import (DEADLINE, DRIVER, MIB, Call, Gate, Mount, Room, do,
-                      exec_script, pattern, put, run, wait_until)
+from mountlib import (DEADLINE, DRIVER, MIB, Call, Gate, Mount, Room, clock,
+                      do, exec_script, pattern, put, run, wait_until)
 
 W = "workspace"
 
@@ -351,9 +350,9 @@ def test_watch_in_a_terminal(any_m):
         os.execv(DRIVER, [DRIVER, "--stats", "--watch=0.1", any_m.dir])
     try:
         text = b""
-        end = time.monotonic() + DEADLINE
+        end = clock() + DEADLINE
         while text.count(b"\x1b[H\x1b[J") < 3:
-            left = max(0, end - time.monotonic())
+            left = max(0, end - clock())
             assert select.select([fd], [], [], left)[0], text
             text += os.read(fd, 65536)
         os.write(fd, b"\x03")
