@@ -399,7 +399,7 @@ sanitized()
 	export TSAN_OPTIONS="log_path=$found/tsan:second_deadlock_stack=1"
 	unit "unit-$name" "$name"
 	# Slower, and beside each other.
-	export GENTILITYFS_TEST_DEADLINE=60
+	export GENTILITYFS_TEST_DEADLINE=120
 	run_pytest "mount-$name" "$out/$name" 900 "$n" "$@"
 	check "reports-$name" no_reports "$found"
 )

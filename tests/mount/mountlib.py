@@ -24,14 +24,14 @@ TOP = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, os.path.join(TOP, "tests", "roomd"))
 
 from room import Room as PlainRoom  # noqa: E402
-from room import clock, wait_until  # noqa: E402
+from room import STALL, clock, late, wait_until  # noqa: E402, F401
 
 BUILD = os.path.abspath(os.environ.get("GENTILITYFS_BUILD") or os.getcwd())
 DRIVER = os.path.join(BUILD, "gentilityfs")
 ROOMD = os.path.join(BUILD, "gentility-roomd")
 
 # Generous: only reached when something is broken, or under sanitizers.
-DEADLINE = float(os.environ.get("GENTILITYFS_TEST_DEADLINE") or 20)
+DEADLINE = float(os.environ.get("GENTILITYFS_TEST_DEADLINE") or 60)
 
 # Sanitizers need several times the memory.
 SANITIZED = "ASAN_OPTIONS" in os.environ
@@ -125,7 +125,7 @@ class Call:
     def result(self, timeout=None):
         """The function's value or exception; Hang past the deadline."""
         timeout = timeout or DEADLINE
-        if not self._collect(timeout):
+        if not self._collect(timeout + STALL):
             self.end()
             raise Hang(f"no answer after {timeout} s")
         if not self.data:
@@ -201,7 +201,7 @@ class Program:
 
     def wait(self, timeout=None):
         timeout = timeout or DEADLINE
-        end = clock() + timeout
+        end = clock() + timeout + STALL
         while (status := self.process.poll()) is None:
             try:
                 self.process.wait(max(0, end - clock()))

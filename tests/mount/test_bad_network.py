@@ -15,8 +15,8 @@ import pytest
 from hostile import Answer, Hostile
 from helpers_write import save
 from mountlib import (
-    DEADLINE, DRIVER, MIB, Call, Gate, Hang, Mount, Program, Result, clock,
-    do, exec_script, mounts, outcome, pattern, put, raises, read_file, run,
+    DEADLINE, DRIVER, MIB, Call, Gate, Hang, Mount, Program, Result, clock, do,
+    exec_script, late, mounts, outcome, pattern, put, raises, read_file, run,
     unmount, wait_until
 )
 
@@ -55,14 +55,14 @@ def test_an_answer_that_drips_is_given_up(room, bad):
         bad.rule = lambda r, f: dripping(f(r), pause)
         began = clock()
         raises(SILENT, os.listdir, m(W, "d"), timeout=30)
-        assert clock() - began < 10
+        assert not late(began, 10)
         bad.rule = lambda r, f: None if r.kind == "command" else \
             dripping(f(r), pause)
         for name in ("text", "big"):
             began = clock()
             got = do(outcome, read_file, m(W, "d", name), timeout=30)
             assert got in (b"t" * 20000, pattern(3 * MIB), *SILENT), got
-            assert clock() - began < 15
+            assert not late(began, 15)
         pause.set()
         bad.rule = None
         wait_until(lambda: do(outcome, os.listdir, m(W, "d")) ==
@@ -104,14 +104,15 @@ def test_dead_connections_are_replaced(room, bad):
         began = clock()
         first = do(outcome, os.listdir, m(W, "d"), timeout=20)
         assert first == ["real"] or first in SILENT, first
-        assert clock() - began < 12
+        assert not late(began, 12)
         began = clock()
-        assert m.ls(W, "d", timeout=9) == ["real"]
-        assert m.read(W, "f", timeout=9) == pattern(5000)
-        do(save, m(W, "new"), b"saved\n", timeout=9)
-        assert read_file(room.workspace + "/new") == b"saved\n"
-        assert m.exec(W, "echo on", timeout=9).startswith(b"on\n")
-        assert clock() - began < 10
+        for _ in range(3):
+            assert m.ls(W, "d", timeout=9) == ["real"]
+            assert m.read(W, "f", timeout=9) == pattern(5000)
+            do(save, m(W, "new"), b"saved\n", timeout=9)
+            assert read_file(room.workspace + "/new") == b"saved\n"
+            assert m.exec(W, "echo on", timeout=9).startswith(b"on\n")
+        assert not late(began, 10)
 
 
 def test_a_save_on_a_dead_connection(room, bad):
@@ -166,11 +167,11 @@ def test_what_is_known_is_shown_while_the_service_is_silent(room, bad):
         pause.wait(1.2)
         began = clock()
         assert m.ls(W, "d", timeout=10) == ["real"]
-        assert clock() - began < 8
+        assert not late(began, 8)
         began = clock()
         assert known(m) == KNOWN
         assert known(m) == KNOWN
-        assert clock() - began < 8
+        assert not late(began, 8)
         assert m.stderr().count("does not answer") == 1
         # What is not known can't be told.
         raises(SILENT, os.listdir, m("tmp", "none"), timeout=60)
@@ -195,7 +196,7 @@ def test_what_is_known_is_shown_while_the_service_is_gone(room):
             began = clock()
             assert known(m) == KNOWN
             assert known(m) == KNOWN
-            assert clock() - began < 12
+            assert not late(began, 12)
             raises((errno.EHOSTUNREACH, errno.ECONNREFUSED, *SILENT), save,
                    m(W, "f"), b"new\n", timeout=60)
             assert m.read(W, "f") == b"new\n"
@@ -428,7 +429,7 @@ def test_signals_are_heard_while_sighup_waits(room, bad):
         wait_until(lambda: bad.count() > asked, DEADLINE, "the check")
         began = clock()
         assert unmounts_in(m, DEADLINE)
-        assert clock() - began < 8
+        assert not late(began, 8)
         go.set()
         bad.rule = None
 
@@ -457,4 +458,4 @@ def test_no_names_are_an_error_in_time(room, tmp_path):
                 str(point)], timeout=60, env=env)
     assert done.status == 1, done
     assert b"api.example.test" in done.err
-    assert clock() - began < 25
+    assert not late(began, 25)

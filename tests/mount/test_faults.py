@@ -5,12 +5,11 @@ import errno
 import os
 import signal
 import threading
-import time
 
 import pytest
 
 from mountlib import (
-    DEADLINE, MIB, Call, Mount, Program, Result, clock, pattern, put,
+    DEADLINE, MIB, Call, Mount, Program, Result, clock, late, pattern, put,
     raises, read_file, wait_until
 )
 
@@ -93,7 +92,7 @@ def test_a_server_that_stays_broken_gives_eio_and_then_recovers(room, fault):
         began = clock()
         raises((errno.EIO, errno.ETIMEDOUT), os.listdir, m("workspace/d"),
                timeout=60)
-        assert clock() - began < 45
+        assert not late(began, 45)
         room.no_faults()
         wait_until(lambda: listed(m) == 100, DEADLINE, "recovery")
         assert m.read("workspace/big") == pattern(3 * MIB)
@@ -114,7 +113,7 @@ def test_a_server_that_is_silent_gives_etimedout_and_then_recovers(room):
         room.fault({"hang": -1})
         began = clock()
         raises(errno.ETIMEDOUT, os.listdir, m("workspace/d"), timeout=30)
-        assert clock() - began < 8
+        assert not late(began, 8)
         raises((errno.ETIMEDOUT, errno.EIO), read_file, m("workspace/big"),
                timeout=30)
         room.no_faults()
@@ -358,9 +357,9 @@ def test_a_new_instance_is_a_fresh_view(any_room):
         os.write(ready, b"x")
         os.read(go, 1)
         # The kernel hears of it by a notice, which may take a moment.
-        end = time.monotonic() + DEADLINE / 2
+        end = clock() + DEADLINE
         seen = {before}
-        while time.monotonic() < end:
+        while clock() < end:
             try:
                 seen.add(os.pread(fd, 100, 0))
             except OSError as e:
