@@ -92,8 +92,11 @@ change_new_entry(struct change_job *c, struct node *dir,
 
 	if (op->op == ROOM_SYMLINK)
 		e.target = (char *)op->to;
-	if ((n = tree_adopt_entry(c->fs->tree, dir, &e, now->checked)) == NULL)
+	if ((n = tree_adopt_entry(c->fs->tree, dir, &e, now->checked)) ==
+	    NULL) {
+		tree_doubt_dir(c->fs->tree, dir);
 		return;
+	}
 	n->changed = tree_epoch(c->fs->tree);
 	if (S_ISDIR(n->attr.mode) && n->dir->count == 0)
 		n->dir->listed = now->checked; /* it is empty */
@@ -114,12 +117,39 @@ change_adopt_rest(struct change_job *c)
 }
 
 static void
+change_adopt_rename(
+    struct change_job *c, struct node *dir, const struct room_changed *now)
+{
+	struct tree *t = c->fs->tree;
+	struct node *to_dir = tree_get(t, c->to_dir), *n;
+	struct dentry *d;
+
+	if ((d = tree_lookup(to_dir, c->to_name)) != NULL &&
+	    d->node->attr.nlink > 0)
+		d->node->attr.nlink--;
+	if ((d = tree_lookup(dir, c->name)) == NULL ||
+	    (n = d->node, tree_rename(t, d, to_dir, c->to_name)) != 0) {
+		tree_doubt_dir(t, to_dir);
+		tree_doubt_dir(t, dir);
+		return;
+	}
+	if (c->dir != c->to_dir || strcmp(c->name, c->to_name) != 0)
+		tree_lose_name(t, dir, c->name);
+	if (now->has_self && !n->local)
+		change_adopt_attr(c->fs, n, now);
+	/* Whatever an answer that is under way has by this name is another. */
+	n->changed = tree_epoch(t);
+	if (S_ISDIR(n->attr.mode))
+		tree_move_dir(t, n);
+}
+
+static void
 change_adopt(struct change_job *c)
 {
 	const struct room_change *op = &c->ops[c->real];
 	struct room_changed *now = &c->now[c->real];
 	struct tree *t = c->fs->tree;
-	struct node *dir = tree_get(t, c->dir), *to_dir, *n;
+	struct node *dir = tree_get(t, c->dir), *n;
 	struct dentry *d;
 
 	change_adopt_dir(
@@ -138,35 +168,30 @@ change_adopt(struct change_job *c)
 	case ROOM_CREATE:
 		if (now->has_self)
 			change_new_entry(c, dir, op, now);
+		else
+			tree_doubt_dir(t, dir);
 		break;
 	case ROOM_RMDIR:
 	case ROOM_UNLINK:
 		change_hide(c);
 		/* A hidden name was never in the tree. */
-		if (dir == NULL || (d = tree_lookup(dir, c->name)) == NULL)
+		if (dir == NULL)
+			break;
+		tree_lose_name(t, dir, c->name);
+		if ((d = tree_lookup(dir, c->name)) == NULL)
 			break;
 		if (d->node->attr.nlink > 0)
 			d->node->attr.nlink--;
 		tree_remove(t, d);
 		break;
 	case ROOM_RENAME:
-		to_dir = tree_get(t, c->to_dir);
 		change_hide(c);
-		if ((d = tree_lookup(to_dir, c->to_name)) != NULL &&
-		    d->node->attr.nlink > 0)
-			d->node->attr.nlink--;
-		if ((d = tree_lookup(dir, c->name)) == NULL ||
-		    tree_rename(t, d, to_dir, c->to_name) != 0)
-			to_dir->dir->listed = dir->dir->listed = 0;
-		else if (now->has_self &&
-		    (d = tree_lookup(to_dir, c->to_name)) != NULL &&
-		    !d->node->local)
-			change_adopt_attr(c->fs, d->node, now);
+		change_adopt_rename(c, dir, now);
 		break;
 	case ROOM_LINK:
 		n = tree_get(t, c->node);
 		if (!now->has_self || tree_link(t, n, dir, c->name) != 0)
-			dir->dir->listed = 0;
+			tree_doubt_dir(t, dir);
 		else
 			change_adopt_attr(c->fs, n, now);
 		break;

@@ -13,6 +13,7 @@
 struct dir_handle {
 	TAILQ_ENTRY(dir_handle) link; /* in fs->dirs */
 	bool filled;
+	uint64_t opened;
 	size_t count, room, used;
 	struct {
 		uint32_t name; /* offset in names */
@@ -134,8 +135,9 @@ fs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		fuse_reply_err(req, ENOMEM);
 		return;
 	}
+	h->opened = room_now();
 	fs_wait_begin(req, &w);
-	error = fs_find_listed(fs, &w, ino, &n);
+	error = fs_find_listed(fs, &w, ino, 0, &n);
 	fs_wait_end(req, &w);
 	if (error != 0) {
 		free(h);
@@ -209,7 +211,8 @@ dir_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 	fs_wait_begin(req, &w);
 	/* A rewound directory is read anew. */
 	if (!h->filled || offset == 0) {
-		if ((error = fs_find_listed(fs, &w, ino, &n)) == 0 &&
+		if ((error = fs_find_listed(
+			 fs, &w, ino, h->filled ? 0 : h->opened, &n)) == 0 &&
 		    (error = dir_fill(fs, h, n)) != 0)
 			tree_unlock(fs->tree);
 	} else {

@@ -23,7 +23,8 @@
 /* And so long once a second, to see it come back. */
 #define SILENCE_MOMENT 250
 
-/* How often the VM may change something while we look at it. */
+/* How often something may change while we look at it.  After that it has to do
+ * as we know it, with what we did ourselves. */
 #define FIND_TRIES 5
 
 bool
@@ -80,8 +81,10 @@ fs_may(struct fs *fs, const struct attr *a, int mask)
 struct look {
 	uint64_t since; /* when it began */
 	uint64_t contact; /* with the service, by then */
+	int tries;
 	bool known; /* what is asked for, as it was */
-	bool silent; /* there was no answer: what is known has to do */
+	bool settled; /* no answer, or none that lasts: what is known has to
+		       * do */
 	bool patient; /* it does answer, if slowly: no short wait */
 };
 
@@ -92,12 +95,20 @@ look_begin(struct fs *fs)
 	    .since = room_now(), .contact = room_contact(fs->room)};
 }
 
-/* Nothing came of asking: 0 to look again at what is known, or -errno. */
+/* It was asked for: 0 to look again at what is known, or -errno. */
 static int
-look_failed(struct fs *fs, struct look *look, int error)
+look_again(struct fs *fs, struct look *look, int error)
 {
-	look->silent = look->known && fs_is_silent(fs, look->contact, error);
-	if (look->silent)
+	look->tries++;
+	if (error == 0) {
+		look->settled = look->tries >= FIND_TRIES;
+		if (look->tries <= FIND_TRIES)
+			return 0;
+		log_warn("the VM changes faster than it can be looked at");
+		return -EIO;
+	}
+	look->settled = look->known && fs_is_silent(fs, look->contact, error);
+	if (look->settled)
 		return 0;
 	if (error != -ETIMEDOUT || !look->known || look->patient ||
 	    room_now() - look->since >= fs->options->timeout_s * 1000u)
@@ -111,9 +122,10 @@ look_failed(struct fs *fs, struct look *look, int error)
 static bool
 fs_fresh(struct fs *fs, uint64_t checked, uint64_t since)
 {
-	if (fs->options->cache_timeout_ms < FIND_MOMENT && since > FIND_MOMENT)
-		since -= FIND_MOMENT;
-	return tree_fresh(fs->tree, checked, since);
+	return tree_fresh(fs->tree, checked, since) ||
+	    (fs->options->cache_timeout_ms < FIND_MOMENT &&
+		tree_known(fs->tree, checked) &&
+		checked + FIND_MOMENT >= since);
 }
 
 unsigned
@@ -210,9 +222,9 @@ out:
 
 /* Was it known, or did the VM have to be asked? */
 static int
-fs_found(struct fs *fs, int tries)
+fs_found(struct fs *fs, const struct look *look)
 {
-	stats_look(room_stats(fs->room), STATS_NAMES, tries == 0, 0);
+	stats_look(room_stats(fs->room), STATS_NAMES, look->tries == 0, 0);
 	return 0;
 }
 
@@ -224,10 +236,10 @@ fs_find_child(struct fs *fs, struct wait *w, fuse_ino_t parent,
 	struct tree *t = fs->tree;
 	struct node *dir;
 	struct dentry *d;
-	int error, tries;
+	int error;
 	bool json;
 
-	for (tries = 0; tries < FIND_TRIES; tries++) {
+	do {
 		tree_lock(t);
 		if ((dir = tree_get(t, parent)) == NULL || dir->stale) {
 			error = -ESTALE;
@@ -253,21 +265,19 @@ fs_find_child(struct fs *fs, struct wait *w, fuse_ino_t parent,
 			    fs_fresh(fs, dir->dir->listed, look.since) ||
 			    fs_fresh(fs, d->node->checked, look.since)))) {
 			fs_walk_note_use(fs, dir);
-			return fs_found(fs, tries);
+			return fs_found(fs, &look);
 		}
 		look.known = tree_known(t, dir->dir->listed) ||
 		    (d != NULL && tree_known(t, d->node->checked));
-		if (look.silent && look.known)
+		if (look.settled && look.known)
 			return 0;
 		if (node_is_dead(t, dir)) {
 			error = -ENOENT;
 			goto fail;
 		}
 		error = fs_ask(fs, w, dir, name, look.known && !look.patient);
-		if (error != 0 && (error = look_failed(fs, &look, error)) != 0)
-			return error;
-	}
-	return -EIO;
+	} while ((error = look_again(fs, &look, error)) == 0);
+	return error;
 fail:
 	tree_unlock(t);
 	return error;
@@ -303,9 +313,9 @@ fs_find_node(struct fs *fs, struct wait *w, fuse_ino_t id, bool strict,
 	struct look look = look_begin(fs);
 	struct tree *t = fs->tree;
 	struct node *n;
-	int error, tries;
+	int error;
 
-	for (tries = 0; tries < FIND_TRIES; tries++) {
+	do {
 		tree_lock(t);
 		if ((n = tree_get(t, id)) == NULL || n->stale) {
 			tree_unlock(t);
@@ -318,31 +328,33 @@ fs_find_node(struct fs *fs, struct wait *w, fuse_ino_t id, bool strict,
 		if (n->control || n->local || node_is_dead(t, n) ||
 		    (strict ? tree_fresh(t, n->checked, look.since)
 			    : fs_fresh(fs, n->checked, look.since)))
-			return fs_found(fs, tries);
+			return fs_found(fs, &look);
 		look.known = tree_known(t, n->checked);
-		if (look.silent && look.known)
+		if (look.settled && look.known)
 			return 0;
 		error = fs_ask_node(fs, w, n, look.known && !look.patient);
 		if (error == -EACCES && id == FUSE_ROOT_ID) {
 			tree_lock(t);
 			return 0;
 		}
-		if (error != 0 && error != -ENOENT &&
-		    (error = look_failed(fs, &look, error)) != 0)
-			return error;
-	}
-	return -EIO;
+		if (error == -ENOENT)
+			error = 0;
+	} while ((error = look_again(fs, &look, error)) == 0);
+	return error;
 }
 
 int
-fs_find_listed(struct fs *fs, struct wait *w, fuse_ino_t id, struct node **out)
+fs_find_listed(struct fs *fs, struct wait *w, fuse_ino_t id, uint64_t opened,
+    struct node **out)
 {
 	struct look look = look_begin(fs);
 	struct tree *t = fs->tree;
 	struct node *n;
-	int error, tries;
+	int error;
 
-	for (tries = 0; tries < FIND_TRIES; tries++) {
+	if (opened + FIND_MOMENT >= look.since)
+		look.since = opened;
+	do {
 		tree_lock(t);
 		if ((n = tree_get(t, id)) == NULL || n->stale) {
 			tree_unlock(t);
@@ -352,14 +364,12 @@ fs_find_listed(struct fs *fs, struct wait *w, fuse_ino_t id, struct node **out)
 		look.known = tree_known(t, n->dir->listed);
 		if (node_is_dead(t, n) ||
 		    tree_fresh(t, n->dir->listed, look.since) ||
-		    (look.silent && look.known)) {
+		    (look.settled && look.known)) {
 			fs_walk_note_use(fs, n);
 			n->dir->read = n->dir->used;
-			return fs_found(fs, tries);
+			return fs_found(fs, &look);
 		}
 		error = fs_ask(fs, w, n, NULL, look.known && !look.patient);
-		if (error != 0 && (error = look_failed(fs, &look, error)) != 0)
-			return error;
-	}
-	return -EIO;
+	} while ((error = look_again(fs, &look, error)) == 0);
+	return error;
 }

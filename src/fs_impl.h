@@ -128,8 +128,10 @@ int fs_find_child(struct fs *, struct wait *, fuse_ino_t dir, const char *name,
 int fs_find_node(
     struct fs *, struct wait *, fuse_ino_t, bool strict, struct node **out);
 
-/* A directory whose listing is fresh: as fs_find_node(). */
-int fs_find_listed(struct fs *, struct wait *, fuse_ino_t, struct node **out);
+/* A directory whose listing is fresh: as fs_find_node().  opened: 0, or when
+ * it was looked at for who reads it now; a moment later that will do. */
+int fs_find_listed(
+    struct fs *, struct wait *, fuse_ino_t, uint64_t opened, struct node **out);
 
 /*
  * How long to wait for something that is known as it was (ms; 0: as long as it

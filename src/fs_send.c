@@ -104,7 +104,7 @@ send_done(struct fs *fs, struct node *n, bool more,
 		if (now->has_parent)
 			tree_adopt_own(
 			    fs->tree, dir, &now->parent, now->checked);
-		dir->changed = dir->dir->changed = tree_next_epoch(fs->tree);
+		dir->changed = tree_next_epoch(fs->tree);
 	}
 	if (!more)
 		fs_mark_sent(fs, n);
@@ -274,6 +274,7 @@ fs_forget_new(struct fs *fs, struct node *n, struct node *dir, const char *name)
 	struct dentry *d;
 
 	tree_touch_dir(fs->tree, dir);
+	tree_lose_name(fs->tree, dir, name);
 	n->attr.nlink = 0;
 	if ((d = tree_lookup(dir, name)) != NULL)
 		tree_remove(fs->tree, d);

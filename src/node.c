@@ -148,6 +148,7 @@ tree_close(struct tree *t)
 			n->opens = 0;
 			node_drop(t, n);
 		}
+	tree_free_lost(t);
 	free(t->ids);
 	free(t->hidden);
 	free(t->root_path);
@@ -233,9 +234,11 @@ trusted_until(const struct tree *t, uint64_t checked)
 bool
 tree_fresh(struct tree *t, uint64_t checked, uint64_t since)
 {
-	if (checked == 0 || checked < t->distrusted)
+	if (checked == 0)
 		return false;
-	return checked >= since || trusted_until(t, checked) > room_now();
+	return checked >= since ||
+	    (checked >= t->distrusted &&
+		trusted_until(t, checked) > room_now());
 }
 
 bool

@@ -47,7 +47,8 @@ struct dir {
 	uint64_t listed; /* when the VM was asked for all of it; 0: not */
 	uint64_t used; /* when the kernel last asked for it; 0: never */
 	uint64_t read; /* when its names were last read one after another */
-	uint64_t changed; /* epoch of the last local change in it */
+	uint64_t changed; /* no listing of before this epoch counts */
+	uint64_t lost; /* epoch of the last local loss of a name */
 	size_t count;
 	struct node *control[2]; /* .exec and .exec.json, if looked at */
 	uint64_t version; /* grows when its names change */
@@ -103,7 +104,8 @@ struct node *tree_root(struct tree *);
 struct node *tree_get(struct tree *, uint64_t id); /* NULL: unknown */
 
 /* Is something checked then still to be trusted?  since: for this caller,
- * who began then, whatever was asked later is fresh in any case. */
+ * who began then, whatever was asked later is fresh in any case, also when
+ * something happened meanwhile. */
 bool tree_fresh(struct tree *, uint64_t checked, uint64_t since);
 /* Is it known at all, and nothing happened since that makes it doubtful? */
 bool tree_known(struct tree *, uint64_t checked);
@@ -161,8 +163,17 @@ void tree_adopt_attr(
 /* The same after a change of our own: the kernel knows. */
 void tree_adopt_own(
     struct tree *, struct node *, const struct attr *, uint64_t checked);
-/* A name appeared or went by our own doing, at this epoch. */
+/*
+ * Names in the directory changed by our own doing: with its new attributes.
+ * What was asked before may tell them otherwise.  It does not count for nodes
+ * that were adopted as our own, and for names that went; when it is not clear
+ * what is there now, for none.
+ */
 void tree_touch_dir(struct tree *, struct node *dir);
+void tree_lose_name(struct tree *, struct node *dir, const char *name);
+void tree_doubt_dir(struct tree *, struct node *dir); /* it is asked for, too */
+/* It has another path: what was asked by this one was of something else. */
+void tree_move_dir(struct tree *, struct node *dir);
 void tree_remove(struct tree *, struct dentry *);
 /* A name moves: whatever had the new name is removed.  0 or -ENOMEM. */
 int tree_rename(

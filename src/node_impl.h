@@ -9,6 +9,13 @@
 RB_HEAD(links, link);
 TAILQ_HEAD(dirs, dir);
 
+/* So many names that went by our doing are remembered. */
+#define TREE_LOST 256
+struct lost {
+	uint64_t dir, epoch;
+	char *name;
+};
+
 struct tree {
 	pthread_mutex_t lock; /* guards all below and every node */
 	struct node **ids; /* hash of nodes by id; a power of two */
@@ -21,6 +28,9 @@ struct tree {
 	uint64_t trust_ms, delay_ms;
 	uint64_t distrusted; /* what was checked before is stale */
 	uint64_t epoch;
+	struct lost lost[TREE_LOST]; /* a ring */
+	size_t nlost;
+	uint64_t forgot; /* lost names of this epoch and before are not there */
 	struct notify *notify;
 	void (*on_free)(void *, struct content *);
 	void *on_free_arg;
@@ -38,5 +48,14 @@ void node_drop(struct tree *, struct node *);
 void node_index(struct tree *, struct node *);
 void node_unlink_index(struct tree *, struct node *);
 struct node *tree_find_linked(struct tree *, const struct attr *);
+
+/* May the names of an answer composed at this epoch be adopted? */
+bool dir_may_adopt(const struct tree *, const struct dir *, uint64_t epoch);
+/* Did this one go since then? */
+bool dir_has_lost(
+    const struct tree *, const struct dir *, const char *name, uint64_t epoch);
+/* The VM says this of a node that we changed after we had asked. */
+void node_confirm(struct node *, const struct attr *, uint64_t checked);
+void tree_free_lost(struct tree *);
 
 #endif

@@ -58,27 +58,6 @@ tree_adopt_attr(
 	n->checked = checked;
 }
 
-void
-tree_adopt_own(
-    struct tree *t, struct node *n, const struct attr *a, uint64_t checked)
-{
-	node_unlink_index(t, n);
-	n->attr = *a;
-	node_index(t, n);
-	n->checked = checked;
-	n->changed = t->epoch;
-	/* The pages are what was written. */
-	if (S_ISREG(a->mode))
-		n->pages = node_version(n);
-}
-
-void
-tree_touch_dir(struct tree *t, struct node *dir)
-{
-	dir->changed = dir->dir->changed = tree_next_epoch(t);
-	dir->dir->version++;
-}
-
 /*
  * Does the node stand for what the VM has by this name now?  A regular file
  * that is another one, or has other bytes and is not open, gets a new node:
@@ -182,7 +161,9 @@ tree_adopt_listing(
 		goto out;
 	if (dir->changed <= epoch)
 		tree_adopt_attr(t, dir, &l->self, checked);
-	if (!l->complete || dir->dir->changed > epoch ||
+	else
+		node_confirm(dir, &l->self, checked);
+	if (!l->complete || !dir_may_adopt(t, dir->dir, epoch) ||
 	    dir->dir->listed > checked)
 		goto out;
 	known = dir->dir->listed != 0;
@@ -190,12 +171,13 @@ tree_adopt_listing(
 	for (i = 0; i < l->count; i++) {
 		e = &l->entries[i];
 		if ((t->hidden != NULL && strcmp(e->name, t->hidden) == 0) ||
-		    name_is_ours(e->name))
+		    name_is_ours(e->name) ||
+		    dir_has_lost(t, dir->dir, e->name, epoch))
 			continue;
 		/* Names between the last one and this are gone. */
 		for (; d != NULL && strcmp(d->name, e->name) < 0; d = next) {
 			next = RB_NEXT(dentries, &dir->dir->names, d);
-			if (!d->node->local) {
+			if (!d->node->local && d->node->changed <= epoch) {
 				differs = true;
 				tree_vanish(t, d);
 			}
@@ -203,6 +185,7 @@ tree_adopt_listing(
 		if (d != NULL && strcmp(d->name, e->name) == 0) {
 			next = RB_NEXT(dentries, &dir->dir->names, d);
 			if (d->node->changed > epoch) {
+				node_confirm(d->node, &e->attr, checked);
 				d = next;
 				continue;
 			}
@@ -218,7 +201,7 @@ tree_adopt_listing(
 	}
 	for (; d != NULL; d = next) {
 		next = RB_NEXT(dentries, &dir->dir->names, d);
-		if (!d->node->local) {
+		if (!d->node->local && d->node->changed <= epoch) {
 			differs = true;
 			tree_vanish(t, d);
 		}
@@ -255,8 +238,14 @@ tree_adopt_stat(struct tree *t, const char *path, int error,
 	    (up = strndup(path, slash == path ? 1 : slash - path)) == NULL ||
 	    (dir = tree_find(t, up)) == NULL || !S_ISDIR(dir->attr.mode))
 		goto out;
-	if (dir->dir->changed > epoch || (n != NULL && n->changed > epoch))
+	if (!dir_may_adopt(t, dir->dir, epoch) ||
+	    dir_has_lost(t, dir->dir, slash + 1, epoch))
 		goto out;
+	if (n != NULL && n->changed > epoch) {
+		if (e != NULL)
+			node_confirm(n, &e->attr, checked);
+		goto out;
+	}
 	d = tree_lookup(dir, slash + 1);
 	if (e != NULL) {
 		named = *e;

@@ -298,3 +298,19 @@ def test_an_ls_l_without_trust_is_still_few_commands(any_room):
         m.forget()
         assert m.sh("ls -l big").text.count("\n") == 302
         assert total(m.count()) <= 8
+
+
+def test_a_listing_without_trust_is_one_command(any_room):
+    """A10: also when it has changed: opening it asks, reading it then does
+    not."""
+    fill(any_room, entries=10)
+    with Mount(any_room, "cache_timeout=0", path="/workspace/big") as m:
+        names = m.ls()
+        m.settle()
+        m.forget()
+        for i in range(3):
+            assert m.ls() == names
+            names.append(f"new {i}")
+            put(any_room.workspace, f"big/new {i}", "")
+            assert m.ls() == sorted(names)
+        assert total(m.count()) == 6

@@ -86,16 +86,16 @@ def test_names_that_no_directory_has(room, bad, name):
 def test_names_that_come_twice(room, bad):
     """F8: of a file, a directory and a link with one name one is shown."""
     put(room.workspace, "d/real", "real\n")
-    with Mount(bad, FRESH) as m:
+    with Mount(bad, FRESH, path="/workspace/d") as m:
         bad.rule = added(
             entry(b"twice", size=1), entry(b"twice", "d", ino=3),
             entry(b"twice", "l", ino=4, target=b"real", size=4),
             entry(b"real", "d", ino=5))
-        got = do(os.listdir, m(W, "d"))
+        got = do(os.listdir, m.dir)
         assert sorted(got) == ["real", "twice"]
-        do(walk, m(W, "d"))
+        do(walk, m.dir)
         bad.rule = None
-        wait_until(lambda: m.ls(W, "d") == ["real"], DEADLINE)
+        wait_until(lambda: m.ls() == ["real"], DEADLINE)
 
 
 def test_marks_of_our_own_in_names_and_contents(any_room):

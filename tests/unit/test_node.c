@@ -433,32 +433,178 @@ test_a_removed_file_that_is_open_has_no_path(void **state)
 	assert_int_equal(tree_count(t), 1);
 }
 
-/* A listing that was under way when a name was made here does not undo it. */
+/* What a listing of "/" says that was asked for at this epoch, now. */
+static void
+adopt_late(struct tree *t, const struct entry *entries, uint64_t epoch)
+{
+	struct listing l = {.path = (char *)"/",
+	    .self = {.mode = S_IFDIR | 0755, .nlink = 2, .ino = 1},
+	    .complete = true,
+	    .entries = (struct entry *)entries};
+
+	while (entries[l.count].name != NULL)
+		l.count++;
+	tree_adopt_listing(t, &l, epoch, now);
+}
+
+/* A name made by our own doing, with the tree locked. */
+static struct node *
+make(struct tree *t, struct node *dir, const struct entry *e)
+{
+	struct node *n;
+
+	tree_touch_dir(t, dir);
+	n = tree_adopt_entry(t, dir, e, now);
+	assert_non_null(n);
+	n->changed = tree_epoch(t);
+	return n;
+}
+
+/* A listing that was under way when we changed something does not undo that;
+ * for all else it counts. */
 static void
 test_an_old_listing_does_not_undo_an_own_change(void **state)
 {
-	struct listing old = {.path = (char *)"/",
-	    .self = {.mode = S_IFDIR | 0755},
-	    .complete = true};
-	const struct entry first[] = {file("a", 2, 1), {0}};
+	const struct entry first[] = {
+	    file("a", 2, 1), file("c", 4, 1), file("d", 5, 1), {0}};
+	const struct entry old[] = {
+	    file("c", 4, 1), file("d", 5, 1), file("e", 6, 1), {0}};
 	const struct entry made = file("b", 3, 1);
+	struct attr saved = file("d", 5, 9).attr;
 	struct tree *t = *state;
 	uint64_t epoch;
 
 	adopt(t, "/", first);
 	epoch = tree_epoch(t);
 	tree_lock(t);
+	make(t, tree_root(t), &made);
 	tree_touch_dir(t, tree_root(t));
-	assert_non_null(tree_adopt_entry(t, tree_root(t), &made, now));
+	tree_lose_name(t, tree_root(t), "c");
+	tree_remove(t, tree_lookup(tree_root(t), "c"));
+	saved.ctime = 7;
+	tree_next_epoch(t);
+	tree_adopt_own(t, tree_find(t, "/d"), &saved, now);
 	tree_unlock(t);
 	now += 10;
-	tree_adopt_listing(t, &old, epoch, now);
-	assert_non_null(find(t, "/a"));
+	adopt_late(t, old, epoch);
+	assert_null(find(t, "/a"));
+	assert_non_null(find(t, "/b"));
+	assert_null(find(t, "/c"));
+	assert_int_equal(find(t, "/d")->attr.size, 9);
+	assert_non_null(find(t, "/e"));
+	/* It was asked for now, and what we left there is no older. */
+	assert_int_equal(tree_root(t)->dir->listed, now);
+	assert_int_equal(find(t, "/d")->checked, now);
+	assert_int_equal(find(t, "/b")->checked, now - 10);
+	/* So with single names. */
+	tree_adopt_stat(t, "/c", 0, &old[0], epoch, now);
+	tree_adopt_stat(t, "/b", -ENOENT, NULL, epoch, now);
+	assert_null(find(t, "/c"));
 	assert_non_null(find(t, "/b"));
 	/* One that was asked for after it counts. */
-	tree_adopt_listing(t, &old, tree_epoch(t), now);
-	assert_null(find(t, "/a"));
+	adopt_late(t, old, tree_epoch(t));
 	assert_null(find(t, "/b"));
+	assert_non_null(find(t, "/c"));
+	assert_int_equal(find(t, "/d")->attr.size, 1);
+}
+
+/* What others did after us is not taken for ours. */
+static void
+test_a_later_change_is_asked_for_again(void **state)
+{
+	struct entry a[] = {file("a", 2, 1), {0}};
+	struct attr ours = a[0].attr;
+	struct tree *t = *state;
+	uint64_t epoch;
+
+	adopt(t, "/", a);
+	epoch = tree_epoch(t);
+	tree_lock(t);
+	tree_next_epoch(t);
+	ours.ctime = 7;
+	tree_adopt_own(t, tree_find(t, "/a"), &ours, now);
+	tree_unlock(t);
+	now += 10;
+	a[0].attr.ctime = 8;
+	adopt_late(t, a, epoch);
+	assert_int_equal(find(t, "/a")->checked, now - 10);
+	a[0].attr.ino = 3;
+	a[0].attr.ctime = 6;
+	adopt_late(t, a, epoch);
+	assert_int_equal(find(t, "/a")->checked, now - 10);
+}
+
+/* More names went than are remembered: then an old listing is not adopted. */
+static void
+test_more_lost_names_than_are_remembered(void **state)
+{
+	const struct entry dirs[] = {directory("d", 2), {0}};
+	const struct entry old[] = {directory("d", 2), file("n0", 3, 1), {0}};
+	struct tree *t = *state;
+	uint64_t epoch, other;
+	char name[16];
+	unsigned i;
+
+	adopt(t, "/", dirs);
+	epoch = tree_epoch(t);
+	now += 10;
+	tree_lock(t);
+	tree_lose_name(t, tree_root(t), "n0");
+	other = tree_epoch(t);
+	for (i = 1; i < 300; i++) {
+		snprintf(name, sizeof name, "n%u", i);
+		tree_lose_name(t, tree_find(t, "/d"), name);
+	}
+	tree_unlock(t);
+	adopt_late(t, old, epoch);
+	assert_null(find(t, "/n0"));
+	assert_int_equal(tree_root(t)->dir->listed, now - 10);
+	/* It was asked for after all that this directory lost. */
+	adopt_late(t, old, other);
+	assert_non_null(find(t, "/n0"));
+}
+
+/* A listing that was asked for by a path is not that of what moved there. */
+static void
+test_a_directory_that_moved_is_asked_for_again(void **state)
+{
+	const struct entry top[] = {directory("a", 2), {0}};
+	const struct entry sub[] = {directory("s", 3), {0}};
+	const struct entry mine[] = {file("mine", 4, 1), {0}};
+	const struct entry old[] = {file("old", 5, 1), {0}};
+	struct listing l = {.path = (char *)"/b/s",
+	    .self = {.mode = S_IFDIR | 0755, .nlink = 2, .ino = 9},
+	    .complete = true,
+	    .entries = (struct entry *)old,
+	    .count = 1};
+	struct tree *t = *state;
+	uint64_t epoch;
+
+	adopt(t, "/", top);
+	adopt(t, "/a", sub);
+	adopt(t, "/a/s", mine);
+	epoch = tree_epoch(t);
+	now += 10;
+	tree_lock(t);
+	tree_touch_dir(t, tree_root(t));
+	assert_int_equal(
+	    tree_rename(t, tree_lookup(tree_root(t), "a"), tree_root(t), "b"),
+	    0);
+	tree_move_dir(t, tree_find(t, "/b"));
+	tree_unlock(t);
+	tree_adopt_listing(t, &l, epoch, now);
+	assert_non_null(find(t, "/b/s/mine"));
+	assert_null(find(t, "/b/s/old"));
+	/* Nor of one of which we don't know what we did to it. */
+	epoch = tree_epoch(t);
+	tree_lock(t);
+	tree_doubt_dir(t, tree_find(t, "/b/s"));
+	assert_int_equal(tree_find(t, "/b/s")->dir->listed, 0);
+	tree_unlock(t);
+	tree_adopt_listing(t, &l, epoch, now);
+	assert_null(find(t, "/b/s/old"));
+	tree_adopt_listing(t, &l, tree_epoch(t), now);
+	assert_non_null(find(t, "/b/s/old"));
 }
 
 static void
@@ -501,8 +647,13 @@ test_names_that_do_not_exist_are_known_from_a_listing(void **state)
 	now += TRUST;
 	assert_false(tree_fresh(t, root->dir->listed, UINT64_MAX));
 	assert_true(tree_fresh(t, root->dir->listed, root->dir->listed));
+	now -= TRUST - 1;
+	assert_true(tree_fresh(t, root->dir->listed, UINT64_MAX));
+	/* Something happened: only who began before that is content with it. */
 	tree_distrust(t);
-	assert_false(tree_fresh(t, root->dir->listed, root->dir->listed));
+	assert_false(tree_fresh(t, root->dir->listed, UINT64_MAX));
+	assert_false(tree_known(t, root->dir->listed));
+	assert_true(tree_fresh(t, root->dir->listed, root->dir->listed));
 	assert_true(tree_trust(t, now) > 4.9);
 	tree_unlock(t);
 }
@@ -699,6 +850,9 @@ main(void)
 	    TEST(test_renames),
 	    TEST(test_a_removed_file_that_is_open_has_no_path),
 	    TEST(test_an_old_listing_does_not_undo_an_own_change),
+	    TEST(test_a_later_change_is_asked_for_again),
+	    TEST(test_more_lost_names_than_are_remembered),
+	    TEST(test_a_directory_that_moved_is_asked_for_again),
 	    TEST(test_unsent_changes_survive_a_listing),
 	    TEST(test_names_that_do_not_exist_are_known_from_a_listing),
 	    TEST(test_a_single_answer_brings_and_takes_a_name),
