@@ -337,8 +337,8 @@ fs_find_node(struct fs *fs, struct wait *w, fuse_ino_t id, bool strict,
 			tree_lock(t);
 			return 0;
 		}
-		if (error == -ENOENT)
-			error = 0;
+		if (error == -ENOENT && id != FUSE_ROOT_ID)
+			error = 0; /* the next look finds it dead */
 	} while ((error = look_again(fs, &look, error)) == 0);
 	return error;
 }

@@ -6,7 +6,8 @@ import os
 import pytest
 
 from mountlib import (
-    MIB, Call, Mount, do, pattern, put, raises, read_file, sh,
+    DEADLINE, MIB, Call, Mount, do, outcome, pattern, put, raises, read_file,
+    sh, wait_until
 )
 
 ENTRIES = 1000
@@ -314,3 +315,18 @@ def test_a_listing_without_trust_is_one_command(any_room):
             put(any_room.workspace, f"big/new {i}", "")
             assert m.ls() == sorted(names)
         assert total(m.count()) == 6
+
+
+def test_the_mounted_directory_goes_and_comes(room):
+    """A10: ENOENT meanwhile, for one request."""
+    os.mkdir(room.workspace + "/top")
+    put(room.workspace, "top/f", "")
+    with Mount(room, "cache_timeout=1", path="/workspace/top") as m:
+        assert m.ls() == ["f"]
+        room.run("rm -r /workspace/top; sleep 1.2")
+        m.forget()
+        raises(errno.ENOENT, os.stat, m.dir)
+        assert total(m.count()) == 1
+        raises(errno.ENOENT, os.listdir, m.dir)
+        put(room.workspace, "top/g", "")
+        wait_until(lambda: do(outcome, os.listdir, m.dir) == ["g"], DEADLINE)
