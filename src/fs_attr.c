@@ -81,7 +81,7 @@ void
 fs_fill_entry(
     struct fs *fs, struct node *dir, struct node *n, struct fuse_entry_param *e)
 {
-	uint64_t checked = dir->dir->listed;
+	uint64_t checked = dir_trusted(dir->dir);
 
 	*e = (struct fuse_entry_param){.ino = n->id};
 	fs_fill_stat(fs, n, &e->attr);

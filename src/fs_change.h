@@ -3,7 +3,8 @@
 
 #include "fs_impl.h"
 
-/* What fs_change.c and fs_rename.c share; nobody else includes this. */
+/* What fs_change.c, fs_rename.c and fs_adopt.c share; nobody else includes
+ * this. */
 
 /*
  * Changes of names and attributes: one command each.  They run as jobs, so
@@ -49,5 +50,9 @@ int change_keep_open(struct change_job *, struct node *, struct node *dir);
  */
 int change_look_at_rest(
     struct change_job *, struct node *, struct node *dir, const char *name);
+/* It is done, and the tree takes in what its answer tells.  Tree locked. */
+void change_adopt(struct change_job *);
+/* It went otherwise than we thought: what we know of it is not so. */
+void change_doubt(struct change_job *);
 
 #endif

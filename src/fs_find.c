@@ -171,11 +171,12 @@ fs_is_silent(struct fs *fs, uint64_t contact, int error)
 
 /*
  * Ask the VM for a directory, or for one name in it; known: what is asked for
- * is, as it was.  Unlocks the tree.
+ * is, as it was.  Unlocks the tree.  *absent: the directory was not listed,
+ * and has no such name.
  */
 static int
 fs_ask(struct fs *fs, struct wait *w, struct node *dir, const char *name,
-    bool known)
+    bool known, bool *absent)
 {
 	uint64_t id = dir->id;
 	bool closed = dir->dir->closed;
@@ -185,6 +186,7 @@ fs_ask(struct fs *fs, struct wait *w, struct node *dir, const char *name,
 	char *path, *child = NULL;
 	int error;
 
+	*absent = false;
 	bound = fs_walk_plan(fs, dir, name != NULL, &also);
 	path = tree_path(fs->tree, dir, NULL);
 	if (path != NULL && name != NULL)
@@ -210,8 +212,10 @@ fs_ask(struct fs *fs, struct wait *w, struct node *dir, const char *name,
 			dir->dir->closed = true;
 		tree_unlock(fs->tree);
 	}
-	if (child != NULL)
+	if (child != NULL) {
 		error = room_stat(fs->room, w, child);
+		*absent = error == -ENOENT;
+	}
 out:
 	w->limit_ms = 0;
 	fs_walk_free(&also);
@@ -237,7 +241,7 @@ fs_find_child(struct fs *fs, struct wait *w, fuse_ino_t parent,
 	struct node *dir;
 	struct dentry *d;
 	int error;
-	bool json;
+	bool json, absent;
 
 	do {
 		tree_lock(t);
@@ -259,10 +263,10 @@ fs_find_child(struct fs *fs, struct wait *w, fuse_ino_t parent,
 		d = tree_lookup(dir, name);
 		*out = d == NULL ? NULL : d->node;
 		/* What is not there is asked for again. */
-		if (tree_fresh(t, dir->dir->listed, look.since) ||
+		if (dir_fresh(t, dir->dir, look.since) ||
 		    (d != NULL &&
 			(d->node->local ||
-			    fs_fresh(fs, dir->dir->listed, look.since) ||
+			    fs_fresh(fs, dir_trusted(dir->dir), look.since) ||
 			    fs_fresh(fs, d->node->checked, look.since)))) {
 			fs_walk_note_use(fs, dir);
 			return fs_found(fs, &look);
@@ -275,7 +279,18 @@ fs_find_child(struct fs *fs, struct wait *w, fuse_ino_t parent,
 			error = -ENOENT;
 			goto fail;
 		}
-		error = fs_ask(fs, w, dir, name, look.known && !look.patient);
+		error = fs_ask(
+		    fs, w, dir, name, look.known && !look.patient, &absent);
+		if (!absent)
+			continue;
+		tree_lock(t);
+		dir = tree_get(t, parent);
+		if (dir != NULL && !dir->stale && !node_is_dead(t, dir)) {
+			d = tree_lookup(dir, name);
+			*out = d == NULL ? NULL : d->node;
+			return 0;
+		}
+		tree_unlock(t);
 	} while ((error = look_again(fs, &look, error)) == 0);
 	return error;
 fail:
@@ -289,19 +304,20 @@ fs_ask_node(struct fs *fs, struct wait *w, struct node *n, bool known)
 {
 	struct node *up = node_parent(n);
 	struct dentry *d;
+	bool absent;
 	char *name;
 	int error;
 
 	if (up == NULL ||
 	    (S_ISDIR(n->attr.mode) && n->dir->listed != 0 &&
 		n->dir->count <= FIND_LARGE))
-		return fs_ask(fs, w, n, NULL, known);
+		return fs_ask(fs, w, n, NULL, known, &absent);
 	d = SLIST_FIRST(&n->names);
 	if ((name = strdup(d->name)) == NULL) {
 		tree_unlock(fs->tree);
 		return -ENOMEM;
 	}
-	error = fs_ask(fs, w, up, name, known);
+	error = fs_ask(fs, w, up, name, known, &absent);
 	free(name);
 	return error;
 }
@@ -350,6 +366,7 @@ fs_find_listed(struct fs *fs, struct wait *w, fuse_ino_t id, uint64_t opened,
 	struct look look = look_begin(fs);
 	struct tree *t = fs->tree;
 	struct node *n;
+	bool absent;
 	int error;
 
 	if (opened + FIND_MOMENT >= look.since)
@@ -362,14 +379,14 @@ fs_find_listed(struct fs *fs, struct wait *w, fuse_ino_t id, uint64_t opened,
 		}
 		*out = n;
 		look.known = tree_known(t, n->dir->listed);
-		if (node_is_dead(t, n) ||
-		    tree_fresh(t, n->dir->listed, look.since) ||
+		if (node_is_dead(t, n) || dir_fresh(t, n->dir, look.since) ||
 		    (look.settled && look.known)) {
 			fs_walk_note_use(fs, n);
 			n->dir->read = n->dir->used;
 			return fs_found(fs, &look);
 		}
-		error = fs_ask(fs, w, n, NULL, look.known && !look.patient);
+		error = fs_ask(
+		    fs, w, n, NULL, look.known && !look.patient, &absent);
 	} while ((error = look_again(fs, &look, error)) == 0);
 	return error;
 }

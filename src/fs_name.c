@@ -32,7 +32,7 @@ fs_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		return;
 	}
 	/* ENOENT by fuse_reply_err() would not be remembered. */
-	e.entry_timeout = tree_trust(fs->tree, dir->dir->listed);
+	e.entry_timeout = tree_trust(fs->tree, dir_trusted(dir->dir));
 	tree_unlock(fs->tree);
 	if (e.entry_timeout > 0)
 		fuse_reply_entry(req, &e);

@@ -317,13 +317,15 @@ create_local(struct fs *fs, fuse_req_t req, struct node *dir, const char *name,
 	struct node *n;
 	int error;
 
+	if (node_is_dead(fs->tree, dir))
+		return -ENOENT;
 	if (fs_owner(fs, req, &dir->attr, &owner)) {
 		e.attr.uid = owner.uid;
 		e.attr.gid = owner.gid;
 	}
 	e.attr.atime = e.attr.mtime = e.attr.ctime = fs_now_ns();
 	e.attr.ino = 1ull << 61 | tree_next_epoch(fs->tree);
-	n = tree_adopt_entry(fs->tree, dir, &e, room_now());
+	n = tree_adopt_entry(fs->tree, dir, &e, UINT64_MAX, room_now());
 	if (n == NULL)
 		return -ENOMEM;
 	/* Programs (sqlite, tar) take it ill when a file's number changes. */

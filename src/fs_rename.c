@@ -29,6 +29,8 @@ rename_prepare(struct fs *fs, struct node *dir, const char *name,
 	}
 	if ((c = *out = change_new(fs, ROOM_RENAME, dir, name)) == NULL)
 		return -errno;
+	c->node = n->id;
+	node_hold(n);
 	c->ops[0].noreplace = noreplace;
 	c->ops[0].ino = n->attr.ino;
 	c->to_dir = to_dir->id;

@@ -131,9 +131,13 @@ send_run(struct job *job)
 		free(path);
 		goto out;
 	}
-	if (path == NULL && errno == ENOENT) {
+	if (path == NULL && errno == ENOENT && SLIST_EMPTY(&n->names)) {
 		fs_mark_sent(
 		    fs, n); /* removed: there is nobody to send it to */
+		goto out;
+	}
+	if (path == NULL && errno == ENOENT) {
+		s->error = -ENOENT; /* its directory is gone */
 		goto out;
 	}
 	tree_unlock(fs->tree);

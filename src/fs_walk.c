@@ -146,7 +146,7 @@ walk_gather(struct fs *fs, struct node *dir, struct room_also *also)
 
 		if (!S_ISDIR(n->attr.mode) || n->attr.dev != dir->attr.dev ||
 		    n->dir->closed || n->local ||
-		    tree_fresh(fs->tree, n->dir->listed, UINT64_MAX))
+		    dir_fresh(fs->tree, n->dir, UINT64_MAX))
 			continue;
 		also->paths[also->count] = tree_path(fs->tree, n, NULL);
 		if (also->paths[also->count] == NULL)

@@ -47,6 +47,7 @@ struct dir {
 	uint64_t listed; /* when the VM was asked for all of it; 0: not */
 	uint64_t used; /* when the kernel last asked for it; 0: never */
 	uint64_t read; /* when its names were last read one after another */
+	uint64_t doubted; /* when something made that doubtful; 0: nothing */
 	uint64_t changed; /* no listing of before this epoch counts */
 	uint64_t lost; /* epoch of the last local loss of a name */
 	size_t count;
@@ -154,24 +155,29 @@ void tree_adopt_stat(struct tree *, const char *path, int error,
 
 /*
  * The same for one name, lock held: e is what stands there now.  Returns the
- * node, NULL when out of memory.
+ * node, NULL when out of memory.  A node that has the name and was changed
+ * after the epoch is the caller's to leave alone.
  */
-struct node *tree_adopt_entry(
-    struct tree *, struct node *dir, const struct entry *e, uint64_t checked);
+struct node *tree_adopt_entry(struct tree *, struct node *dir,
+    const struct entry *e, uint64_t epoch, uint64_t checked);
 void tree_adopt_attr(
     struct tree *, struct node *, const struct attr *, uint64_t checked);
-/* The same after a change of our own: the kernel knows. */
+/* The same after a change of our own: the kernel knows.  Not what is older
+ * than what is known, or of another type. */
 void tree_adopt_own(
     struct tree *, struct node *, const struct attr *, uint64_t checked);
 /*
  * Names in the directory changed by our own doing: with its new attributes.
- * What was asked before may tell them otherwise.  It does not count for nodes
- * that were adopted as our own, and for names that went; when it is not clear
- * what is there now, for none.
+ * What was asked before may tell them otherwise; it does not count for nodes
+ * that were adopted as our own, and for names that went.
  */
 void tree_touch_dir(struct tree *, struct node *dir);
 void tree_lose_name(struct tree *, struct node *dir, const char *name);
-void tree_doubt_dir(struct tree *, struct node *dir); /* it is asked for, too */
+/* It is not clear what is there now: who looks from now on has to ask. */
+void tree_doubt_dir(struct node *dir);
+/* tree_fresh() of its listing; and the listing's time, 0 if it is doubtful. */
+bool dir_fresh(struct tree *, const struct dir *, uint64_t since);
+uint64_t dir_trusted(const struct dir *);
 /* It has another path: what was asked by this one was of something else. */
 void tree_move_dir(struct tree *, struct node *dir);
 void tree_remove(struct tree *, struct dentry *);

@@ -89,8 +89,8 @@ node_matches(struct tree *t, struct node *n, const struct entry *e)
 }
 
 struct node *
-tree_adopt_entry(
-    struct tree *t, struct node *dir, const struct entry *e, uint64_t checked)
+tree_adopt_entry(struct tree *t, struct node *dir, const struct entry *e,
+    uint64_t epoch, uint64_t checked)
 {
 	struct dentry *d = tree_lookup(dir, e->name);
 	struct node *n, *was = NULL;
@@ -116,6 +116,8 @@ tree_adopt_entry(
 		if (was != NULL && S_ISREG(was->attr.mode) &&
 		    S_ISREG(e->attr.mode))
 			bytes_moved(t, was, n);
+	} else if (n->changed > epoch) {
+		node_confirm(n, &e->attr, checked);
 	} else {
 		tree_adopt_attr(t, n, &e->attr, checked);
 	}
@@ -138,6 +140,38 @@ tree_vanish(struct tree *t, struct dentry *d)
 	tree_remove(t, d);
 }
 
+/* An answer has not got it.  Is it gone, or did we make it meanwhile? */
+static bool
+has_vanished(const struct node *n, uint64_t epoch, uint64_t checked)
+{
+	return !n->local && n->changed <= epoch && n->checked <= checked;
+}
+
+/*
+ * Names between these two are not in the listing: they are gone, which differs
+ * from what was known, or it is not sure that they are.
+ */
+static void
+vanish_between(struct tree *t, struct dentry *d, const struct dentry *end,
+    uint64_t epoch, uint64_t checked, bool *differs, bool *unsure)
+{
+	struct dentry *next;
+
+	for (; d != end; d = next) {
+		next = RB_NEXT(dentries, &d->parent->dir->names, d);
+		if (has_vanished(d->node, epoch, checked)) {
+			*differs = true;
+			tree_vanish(t, d);
+		} else if (!d->node->local) {
+			*unsure = true;
+			/* A command may have removed it. */
+			if (d->node->checked < t->distrusted &&
+			    d->node->nlookup > 0 && t->notify != NULL)
+				notify_entry(t->notify, d->parent->id, d->name);
+		}
+	}
+}
+
 /* Our own hidden files in the VM (vm/piece.sh, vm/commit.sh). */
 static bool
 name_is_ours(const char *name)
@@ -152,7 +186,7 @@ tree_adopt_listing(
 	struct dentry *d, *next;
 	const struct entry *e;
 	struct node *dir;
-	bool known, differs = false;
+	bool known, differs = false, unsure = false;
 	size_t i;
 
 	tree_lock(t);
@@ -171,21 +205,21 @@ tree_adopt_listing(
 	for (i = 0; i < l->count; i++) {
 		e = &l->entries[i];
 		if ((t->hidden != NULL && strcmp(e->name, t->hidden) == 0) ||
-		    name_is_ours(e->name) ||
-		    dir_has_lost(t, dir->dir, e->name, epoch))
+		    name_is_ours(e->name))
 			continue;
-		/* Names between the last one and this are gone. */
-		for (; d != NULL && strcmp(d->name, e->name) < 0; d = next) {
-			next = RB_NEXT(dentries, &dir->dir->names, d);
-			if (!d->node->local && d->node->changed <= epoch) {
-				differs = true;
-				tree_vanish(t, d);
-			}
+		if (dir_has_lost(t, dir->dir, e->name, epoch)) {
+			unsure = true;
+			continue;
 		}
+		for (next = d; next != NULL && strcmp(next->name, e->name) < 0;)
+			next = RB_NEXT(dentries, &dir->dir->names, next);
+		vanish_between(t, d, next, epoch, checked, &differs, &unsure);
+		d = next;
 		if (d != NULL && strcmp(d->name, e->name) == 0) {
 			next = RB_NEXT(dentries, &dir->dir->names, d);
 			if (d->node->changed > epoch) {
 				node_confirm(d->node, &e->attr, checked);
+				unsure = unsure || d->node->checked < checked;
 				d = next;
 				continue;
 			}
@@ -196,17 +230,13 @@ tree_adopt_listing(
 			if (dir->nlookup > 0 && t->notify != NULL)
 				notify_entry(t->notify, dir->id, e->name);
 		}
-		if (tree_adopt_entry(t, dir, e, checked) == NULL)
+		if (tree_adopt_entry(t, dir, e, epoch, checked) == NULL)
 			goto out; /* no memory: not complete, ask again */
 	}
-	for (; d != NULL; d = next) {
-		next = RB_NEXT(dentries, &dir->dir->names, d);
-		if (!d->node->local && d->node->changed <= epoch) {
-			differs = true;
-			tree_vanish(t, d);
-		}
-	}
+	vanish_between(t, d, NULL, epoch, checked, &differs, &unsure);
 	dir->dir->listed = checked;
+	if (unsure)
+		tree_doubt_dir(dir);
 	dir->dir->closed = false;
 	if (differs || !known)
 		dir->dir->version++;
@@ -250,14 +280,15 @@ tree_adopt_stat(struct tree *t, const char *path, int error,
 	if (e != NULL) {
 		named = *e;
 		named.name = (char *)slash + 1;
-		tree_adopt_entry(t, dir, &named, checked);
+		tree_adopt_entry(t, dir, &named, epoch, checked);
 	} else if (error == -ENOTDIR) {
 		/* What was a directory is something else: ask what. */
 		if (d != NULL && S_ISDIR(d->node->attr.mode)) {
 			tree_vanish(t, d);
 			dir->dir->listed = 0;
 		}
-	} else if (d != NULL && !d->node->local && error == -ENOENT) {
+	} else if (d != NULL && error == -ENOENT &&
+	    has_vanished(d->node, epoch, checked)) {
 		tree_vanish(t, d);
 	}
 out:

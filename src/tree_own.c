@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include "node_impl.h"
+#include "room.h"
 
 /*
  * Changes of our own, and answers to what was asked before them.  Such an
@@ -16,11 +17,22 @@ void
 tree_adopt_own(
     struct tree *t, struct node *n, const struct attr *a, uint64_t checked)
 {
+	n->changed = t->epoch;
+	if ((a->mode ^ n->attr.mode) & S_IFMT) {
+		/* It is something else by now: ask what. */
+		n->checked = 0;
+		if (node_parent(n) != NULL)
+			tree_doubt_dir(node_parent(n));
+		return;
+	}
+	/* Two changes of one thing may be answered in the other order. */
+	if (!n->local && a->ino == n->attr.ino && a->dev == n->attr.dev &&
+	    a->ctime < n->attr.ctime)
+		return;
 	node_unlink_index(t, n);
 	n->attr = *a;
 	node_index(t, n);
 	n->checked = checked;
-	n->changed = t->epoch;
 	/* The pages are what was written. */
 	if (S_ISREG(a->mode))
 		n->pages = node_version(n);
@@ -34,10 +46,22 @@ tree_touch_dir(struct tree *t, struct node *dir)
 }
 
 void
-tree_doubt_dir(struct tree *t, struct node *dir)
+tree_doubt_dir(struct node *dir)
 {
-	dir->dir->changed = tree_next_epoch(t);
-	dir->dir->listed = 0;
+	dir->dir->doubted = room_now();
+}
+
+uint64_t
+dir_trusted(const struct dir *dir)
+{
+	return dir->listed > dir->doubted ? dir->listed : 0;
+}
+
+bool
+dir_fresh(struct tree *t, const struct dir *dir, uint64_t since)
+{
+	return (dir->listed != 0 && dir->listed >= since) ||
+	    tree_fresh(t, dir_trusted(dir), since);
 }
 
 void

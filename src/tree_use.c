@@ -33,7 +33,7 @@ tree_stale_dirs(
 		if (dir->used == 0 || dir->used < used || made == max)
 			break;
 		if (dir->listed == 0 || dir->listed < listed ||
-		    tree_fresh(t, dir->listed, UINT64_MAX))
+		    dir_fresh(t, dir, UINT64_MAX))
 			continue;
 		if ((paths[made] = tree_path(t, dir->node, NULL)) != NULL)
 			made++;
@@ -81,6 +81,9 @@ dir_forget(struct tree *t, struct dir *dir)
 			notify_entry(t->notify, dir->node->id, d->name);
 		tree_remove(t, d);
 		dir->listed = 0;
+		/* An answer to what was asked before lacks what we did since,
+		 * and that is forgotten now. */
+		dir->changed = t->epoch;
 	}
 	if (all)
 		dir->used = dir->read = 0;

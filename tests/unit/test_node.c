@@ -454,7 +454,7 @@ make(struct tree *t, struct node *dir, const struct entry *e)
 	struct node *n;
 
 	tree_touch_dir(t, dir);
-	n = tree_adopt_entry(t, dir, e, now);
+	n = tree_adopt_entry(t, dir, e, UINT64_MAX, now);
 	assert_non_null(n);
 	n->changed = tree_epoch(t);
 	return n;
@@ -534,6 +534,52 @@ test_a_later_change_is_asked_for_again(void **state)
 	assert_int_equal(find(t, "/a")->checked, now - 10);
 }
 
+/* Answers to our own changes: the older does not count, nor another type. */
+static void
+test_own_answers_in_the_other_order(void **state)
+{
+	const struct entry first[] = {file("a", 2, 1), directory("d", 3), {0}};
+	struct attr newer = first[1].attr, older = newer, link = first[0].attr;
+	struct tree *t = *state;
+	struct node *d;
+
+	adopt(t, "/", first);
+	tree_lock(t);
+	d = tree_find(t, "/d");
+	newer.ctime = 8;
+	newer.nlink = 4;
+	older.ctime = 7;
+	older.nlink = 3;
+	tree_adopt_own(t, d, &newer, now);
+	tree_adopt_own(t, d, &older, now);
+	assert_int_equal(d->attr.nlink, 4);
+	link.mode = S_IFLNK | 0777;
+	tree_adopt_own(t, tree_find(t, "/a"), &link, now);
+	assert_true(S_ISREG(tree_find(t, "/a")->attr.mode));
+	assert_false(dir_fresh(t, tree_root(t)->dir, UINT64_MAX));
+	tree_unlock(t);
+}
+
+/* An answer that lacks a name is older than what is known of it. */
+static void
+test_an_older_answer_takes_no_name(void **state)
+{
+	const struct entry a[] = {file("a", 2, 1), {0}}, none[] = {{0}};
+	struct tree *t = *state;
+
+	adopt(t, "/", none);
+	now += 10;
+	tree_adopt_stat(t, "/a", 0, &a[0], tree_epoch(t), now);
+	now -= 5;
+	adopt(t, "/", none);
+	tree_adopt_stat(t, "/a", -ENOENT, NULL, tree_epoch(t), now);
+	assert_non_null(find(t, "/a"));
+	assert_false(dir_fresh(t, tree_root(t)->dir, UINT64_MAX));
+	now += 5;
+	adopt(t, "/", none);
+	assert_null(find(t, "/a"));
+}
+
 /* More names went than are remembered: then an old listing is not adopted. */
 static void
 test_more_lost_names_than_are_remembered(void **state)
@@ -578,6 +624,7 @@ test_a_directory_that_moved_is_asked_for_again(void **state)
 	    .entries = (struct entry *)old,
 	    .count = 1};
 	struct tree *t = *state;
+	struct dir *d;
 	uint64_t epoch;
 
 	adopt(t, "/", top);
@@ -595,16 +642,23 @@ test_a_directory_that_moved_is_asked_for_again(void **state)
 	tree_adopt_listing(t, &l, epoch, now);
 	assert_non_null(find(t, "/b/s/mine"));
 	assert_null(find(t, "/b/s/old"));
-	/* Nor of one of which we don't know what we did to it. */
+	/* A listing of what we don't know what we did to. */
 	epoch = tree_epoch(t);
 	tree_lock(t);
-	tree_doubt_dir(t, tree_find(t, "/b/s"));
-	assert_int_equal(tree_find(t, "/b/s")->dir->listed, 0);
+	d = tree_find(t, "/b/s")->dir;
+	assert_true(dir_fresh(t, d, UINT64_MAX));
+	tree_doubt_dir(tree_find(t, "/b/s"));
+	assert_false(dir_fresh(t, d, UINT64_MAX));
+	assert_true(dir_fresh(t, d, d->listed));
 	tree_unlock(t);
-	tree_adopt_listing(t, &l, epoch, now);
-	assert_null(find(t, "/b/s/old"));
-	tree_adopt_listing(t, &l, tree_epoch(t), now);
+	/* Asked for before that, it is for those who began before only. */
+	now += 10;
+	tree_adopt_listing(t, &l, epoch, now - 10);
 	assert_non_null(find(t, "/b/s/old"));
+	assert_true(dir_fresh(t, d, now - 10));
+	assert_false(dir_fresh(t, d, UINT64_MAX));
+	tree_adopt_listing(t, &l, epoch, now);
+	assert_true(dir_fresh(t, d, UINT64_MAX));
 }
 
 static void
@@ -851,6 +905,8 @@ main(void)
 	    TEST(test_a_removed_file_that_is_open_has_no_path),
 	    TEST(test_an_old_listing_does_not_undo_an_own_change),
 	    TEST(test_a_later_change_is_asked_for_again),
+	    TEST(test_own_answers_in_the_other_order),
+	    TEST(test_an_older_answer_takes_no_name),
 	    TEST(test_more_lost_names_than_are_remembered),
 	    TEST(test_a_directory_that_moved_is_asked_for_again),
 	    TEST(test_unsent_changes_survive_a_listing),
