@@ -9,7 +9,8 @@
 
 /*
  * Names and modes may change; then the contents are what they were.  If they
- * are not, and we set neither size nor time, somebody else changed them.
+ * are not, somebody else has changed them; or we have set the size or the time:
+ * then they are what we know only if we wrote them.
  */
 static void
 change_adopt_attr(struct fs *fs, struct node *n, const struct room_change *op,
@@ -17,7 +18,7 @@ change_adopt_attr(struct fs *fs, struct node *n, const struct room_change *op,
 {
 	struct validator old = attr_validator(&n->attr), same = old;
 	struct validator v = attr_validator(&now->self);
-	bool ours = op->op == ROOM_SETATTR &&
+	bool ours = n->changed != 0 && op->op == ROOM_SETATTR &&
 	    (op->attr.set_size || op->attr.mtime != ROOM_TIME_KEEP);
 	bool kept;
 

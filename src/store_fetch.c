@@ -11,6 +11,11 @@
 #define STORE_SMALL  ((uint64_t)1024 * 1024) /* is fetched whole */
 #define STORE_PIECE  ((uint64_t)2 * 1024 * 1024) /* one request's share */
 #define STORE_WINDOW ((uint64_t)24 * 1024 * 1024) /* read ahead at most */
+/* So long (ms) after a read the reader is still there. */
+#define STORE_READING 500
+
+static void blob_go_ahead(
+    struct blob *b, const char *path, const struct attr *attr);
 
 bool
 blob_put_bytes(struct blob *b, uint64_t offset, const void *data, size_t len)
@@ -104,6 +109,10 @@ fetch_run(struct job *job)
 	TAILQ_REMOVE(&f->blob->fetches, f, link);
 	f->blob->aheads -= f->ahead;
 	s->aheads -= f->ahead;
+	/* The reader may wait for another, and his next read comes late. */
+	if (f->ahead && f->error == 0 &&
+	    room_now() < f->blob->read_at + STORE_READING)
+		blob_go_ahead(f->blob, f->path, &f->attr);
 	if (f->fill)
 		fill_came(f);
 	pthread_mutex_unlock(&s->lock);
@@ -229,23 +238,13 @@ blob_plan(struct blob *b, uint64_t offset, uint64_t end, struct interval *out)
 		out->end = size;
 }
 
-/*
- * Ask for what a sequential reader will want next, unless it is there.  Only
- * what can go at once, or one piece: so who seeks, or reads something else,
- * does not wait behind bytes that nobody has asked for, and after a seek those
- * are not asked for any more.
- */
+/* Where does the reader go on? */
 static void
-blob_read_ahead(struct blob *b, const char *path, const struct attr *attr,
-    uint64_t offset, uint64_t end)
+blob_note_read(struct blob *b, uint64_t offset, uint64_t end)
 {
-	uint64_t size = b->version.size, at, stop;
-	struct store *s = b->store;
-	struct interval gap;
-	struct fetch *f;
-
-	if (size <= STORE_SMALL)
+	if (b->version.size <= STORE_SMALL)
 		return;
+	b->read_at = room_now();
 	/* The kernel's own read-ahead comes in any order. */
 	if (offset > b->next + STORE_PIECE || offset + STORE_PIECE < b->next)
 		b->window = 0; /* a seek */
@@ -255,11 +254,27 @@ blob_read_ahead(struct blob *b, const char *path, const struct attr *attr,
 						   : b->window * 2;
 	if (end > b->next || b->window == 0)
 		b->next = end;
+}
+
+/*
+ * Ask for what a sequential reader will want next, unless it is there.  Only
+ * what can go at once, or one piece: so who seeks, or reads something else,
+ * does not wait behind bytes that nobody has asked for, and after a seek those
+ * are not asked for any more.  With the lock held.
+ */
+static void
+blob_go_ahead(struct blob *b, const char *path, const struct attr *attr)
+{
+	uint64_t size = b->version.size, at, stop;
+	struct store *s = b->store;
+	struct interval gap;
+	struct fetch *f;
+
 	if (b->window == 0 || b->stream != NULL)
 		return;
-	stop = end + b->window < size ? end + b->window : size;
-	for (at = end; blob_next_gap(b, at, stop, &gap); at = gap.end) {
-		if (stream_start(b, path, attr, end) ||
+	stop = b->next + b->window < size ? b->next + b->window : size;
+	for (at = b->next; blob_next_gap(b, at, stop, &gap); at = gap.end) {
+		if (stream_start(b, path, attr, b->next) ||
 		    (b->aheads > 0 &&
 			s->aheads + s->fills > room_spare_connections(s->room)))
 			break;
@@ -388,7 +403,8 @@ blob_read(struct blob *b, struct wait *wait, const char *path,
 	pthread_mutex_lock(&s->lock);
 	if (b->saved)
 		disk_load(b);
-	blob_read_ahead(b, path, attr, offset, want.end);
+	blob_note_read(b, offset, want.end);
+	blob_go_ahead(b, path, attr);
 	hit = !intervals_first_gap(&b->present, offset, want.end, &gap);
 	stats_look(room_stats(s->room), STATS_BYTES, hit, want.end - offset);
 	if (hit && b->window == 0)

@@ -71,6 +71,7 @@ struct blob {
 	struct intervals present; /* of the blob */
 	TAILQ_HEAD(fetches, fetch) fetches;
 	uint64_t next, window; /* of a sequential reader */
+	uint64_t read_at; /* when he last asked; room_now() */
 	unsigned aheads; /* fetches under way for him, before he asks */
 	struct fill fill; /* of others */
 	struct stream *stream; /* brings all of it; NULL: none does */
