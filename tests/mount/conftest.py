@@ -55,6 +55,7 @@ def limit():
     signal.alarm(TEST_LIMIT)
     mountlib.LAST.clear()
     yield
+    mountlib.end_calls()
     signal.alarm(0)
     signal.signal(signal.SIGALRM, old)
 

@@ -56,12 +56,19 @@ def Room(busybox=False, **opts):
 # -- operations in processes of their own -----------------------------------
 
 LIVE = []  # the mounts of the running test, for failure reports
+CALLS = []  # its calls, to be ended with it
 
 
 def abort_mounts():
     """Let go whoever is stuck in one of this test's mounts."""
     for mount in LIVE:
         mount.kill()
+
+
+def end_calls():
+    """A test that failed may have left some waiting."""
+    while CALLS:
+        CALLS.pop().end()
 
 
 class Call:
@@ -96,6 +103,7 @@ class Call:
         os.close(write_end)
         self.data = bytearray()
         self.done = False
+        CALLS.append(self)
 
     def finished(self):
         """Whether the answer is there; never waits."""
