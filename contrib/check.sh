@@ -250,20 +250,15 @@ unit()
 	report "$1" $status $((SECONDS - start))
 }
 
-# Below room.h nobody knows FUSE, above it nobody knows HTTP, JSON or shell.
-storeys()
+layers()
 {
-	local below above
-	below=$(grep -lE '#include.*(<fuse|"fuse_api|"fs\.h|"node\.h|"notify\.h|"control\.h|"content\.h)' \
-	    src/room*.[ch] src/api*.[ch] src/http*.[ch] src/listing*.[ch] \
-	    src/retry*.[ch] src/script*.[ch] src/change*.[ch] 2>/dev/null)
-	above=$(grep -lE '#include.*(<curl/|cJSON|"http|"api\.h|"script\.h|"retry\.h)' \
-	    src/fs*.[ch] src/node*.[ch] src/tree*.[ch] src/content*.[ch] \
-	    src/control*.[ch] src/notify*.[ch] src/store*.[ch] \
-	    src/recover*.[ch] 2>/dev/null)
-	[ -z "$below" ] || echo "FUSE below room.h: $below"
-	[ -z "$above" ] || echo "HTTP, JSON or shell above room.h: $above"
-	[ -z "$below$above" ]
+	contrib/layers.sh
+}
+
+# Does files.am list what is there?
+lists()
+{
+	contrib/lists.sh | diff files.am -
 }
 
 # Releases of clang-format differ; the tree's form is that of 14.
@@ -365,7 +360,7 @@ analyze_cppcheck()
 {
 	cppcheck -q -j "$jobs" --error-exitcode=1 --inline-suppr \
 	    --enable=warning,portability,performance \
-	    --suppress=readdirCalled --suppress=uninitvar:src/http.c \
+	    --suppress=readdirCalled --suppress=uninitvar:src/http/http.c \
 	    --library=posix,gnu --std=c11 -D_GNU_SOURCE -D__linux__ \
 	    -DPACKAGE_VERSION='"0"' \
 	    --include="/usr/include/$(gcc -print-multiarch)/sys/queue.h" \
@@ -382,7 +377,8 @@ analyze()
 
 lint()
 {
-	check storeys storeys
+	check layers layers
+	check lists lists
 	check format formatted
 	check shellcheck shell_scripts
 	check manual manual

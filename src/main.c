@@ -10,16 +10,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "check.h"
-#include "fs.h"
-#include "key.h"
-#include "log.h"
-#include "mountpoint.h"
-#include "options.h"
-#include "room.h"
-#include "stats_show.h"
-#include "supervisor.h"
-#include "version.h"
+#include "cli/check.h"
+#include "kernel/fs.h"
+#include "cli/key.h"
+#include "base/log.h"
+#include "cli/mountpoint.h"
+#include "cli/options.h"
+#include "room/room.h"
+#include "cli/stats_show.h"
+#include "cli/supervisor.h"
+#include "cli/version.h"
 
 #define THREAD_STACK ((size_t)1024 * 1024)
 

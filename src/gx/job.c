@@ -5,7 +5,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "base64.h"
+#include "base/base64.h"
 #include "call.h"
 #include "compose.h"
 #include "gx.h"

@@ -9,7 +9,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#include "base64.h"
+#include "base/base64.h"
 #include "call.h"
 #include "compose.h"
 #include "gx.h"

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api.h"
+#include "api/api.h"
 
 /* What the service answers: any bytes, no crash, and no half-filled result. */
 

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api.h"
-#include "base64.h"
+#include "api/api.h"
+#include "base/base64.h"
 
 /*
  * Text or base64: the first byte chooses the size that the file is said to

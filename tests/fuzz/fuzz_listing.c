@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "listing.h"
-#include "script.h"
+#include "script/listing.h"
+#include "script/script.h"
 
 static const struct script_item items[] = {
     {.op = SCRIPT_LIST, .path = "/d", .bound = 9},

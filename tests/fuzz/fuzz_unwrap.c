@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base64.h"
-#include "script.h"
+#include "base/base64.h"
+#include "script/script.h"
 
 #define NONCE "0123456789abcdef"
 

@@ -5,8 +5,8 @@
 
 #include <cmocka.h>
 
-#include "api.h"
-#include "base64.h"
+#include "api/api.h"
+#include "base/base64.h"
 #include "test_http_server.h"
 
 #define KEY	"rk_test_0123456789abcdef0123456789abcdef"

@@ -10,8 +10,8 @@
 
 #include <cmocka.h>
 
-#include "api.h"
-#include "api_pace.h"
+#include "api/api.h"
+#include "api/pace.h"
 
 #define ID "550e8400-e29b-41d4-a716-446655440000"
 

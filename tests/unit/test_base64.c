@@ -9,8 +9,8 @@
 
 #include <cmocka.h>
 
-#include "base64.h"
-#include "script.h"
+#include "base/base64.h"
+#include "script/script.h"
 
 /* Decodes to that, or does not. */
 static void

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "change.h"
+#include "api/change_list.h"
 
 #define BASE "https://api.gentility.ai"
 #define VM   "/vm/550e8400-e29b-41d4-a716-446655440000/file"

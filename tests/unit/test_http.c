@@ -7,8 +7,8 @@
 #include <cmocka.h>
 #include <zlib.h>
 
-#include "http.h"
-#include "log.h"
+#include "http/http.h"
+#include "base/log.h"
 #include "test_http_server.h"
 
 #define KEY "rk_test_0123456789abcdef0123456789abcdef"

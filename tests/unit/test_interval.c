@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "interval.h"
+#include "base/interval.h"
 
 #define MODEL 64
 

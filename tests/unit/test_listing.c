@@ -12,8 +12,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "listing.h"
-#include "script.h"
+#include "script/listing.h"
+#include "script/script.h"
 
 #define TIMES " 1.5000000000 2.0000000000 -1.5000000000"
 #define DIR   "d 755 2 0 0 4096 8 7 1" TIMES "\0"

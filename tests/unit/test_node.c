@@ -10,9 +10,9 @@
 
 #include <cmocka.h>
 
-#include "node.h"
-#include "notify.h"
-#include "room.h"
+#include "tree/node.h"
+#include "kernel/notify.h"
+#include "room/room.h"
 
 #define TRUST 5000
 

@@ -10,10 +10,10 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "key.h"
-#include "option_value.h"
-#include "options.h"
-#include "source.h"
+#include "cli/key.h"
+#include "cli/option_value.h"
+#include "cli/options.h"
+#include "cli/source.h"
 
 #define PROFILE	  "550e8400-e29b-41d4-a716-446655440000"
 #define ROOM	  PROFILE "/r"

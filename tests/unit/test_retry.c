@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "retry.h"
+#include "api/retry.h"
 
 static struct retry_case
 status_case(long status)

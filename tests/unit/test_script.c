@@ -12,9 +12,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "base64.h"
-#include "listing.h"
-#include "script.h"
+#include "base/base64.h"
+#include "script/listing.h"
+#include "script/script.h"
 
 #define NONCE "0123456789abcdef"
 

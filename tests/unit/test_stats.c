@@ -8,9 +8,9 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "json_text.h"
-#include "stats.h"
-#include "stats_text.h"
+#include "base/json_text.h"
+#include "base/stats.h"
+#include "base/stats_text.h"
 
 static void
 test_every_value_has_a_bucket_that_is_near(void **state)

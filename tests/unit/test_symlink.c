@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "symlink.h"
+#include "tree/symlink.h"
 
 /* A link to `target` in `dir` of a mount of `root` is shown as `expected`. */
 static void

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "wait.h"
+#include "base/wait.h"
 
 #define MANY 50
 

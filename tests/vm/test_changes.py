@@ -1,4 +1,4 @@
-"""Changes, made by the programs of src/vm for real: what they leave, which
+"""Changes, made by the programs of src/script/vm for real: what they leave, which
 errno they give, and that a repeat whose first answer was lost is harmless."""
 import concurrent.futures
 import errno

@@ -1,4 +1,4 @@
-"""The programs of src/vm, run for real under each shell and kind of tools."""
+"""The programs of src/script/vm, run for real under each shell and kind of tools."""
 import errno
 import json
 import os

@@ -1,4 +1,4 @@
-"""Rooms to run the programs of src/vm in: GNU tools under dash and bash, and
+"""Rooms to run the programs of src/script/vm in: GNU tools under dash, bash, and
 a root directory that holds nothing but busybox."""
 import json
 import os

@@ -16,8 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "listing.h"
-#include "script.h"
+#include "script/listing.h"
+#include "script/script.h"
 
 #define MAX_PAYLOAD (1UL << 30)
 

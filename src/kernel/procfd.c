@@ -1,0 +1,75 @@
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+
+#include "kernel/procfd.h"
+
+pid_t
+procfd_process(pid_t thread)
+{
+	char path[64], line[128];
+	int tgid = 0;
+	FILE *f;
+
+	snprintf(path, sizeof path, "/proc/%d/status", (int)thread);
+	if (thread == 0 || (f = fopen(path, "re")) == NULL)
+		return 0;
+	while (fgets(line, sizeof line, f) != NULL)
+		if (sscanf(line, "Tgid: %d", &tgid) == 1)
+			break;
+	fclose(f);
+	return tgid;
+}
+
+/* What /proc tells of a descriptor: enough to see that two are one file. */
+struct fd_info {
+	long long pos;
+	unsigned flags;
+	unsigned long long ino;
+	int mount;
+};
+
+static bool
+fd_info_read(const char *path, struct fd_info *out)
+{
+	char line[256];
+	FILE *f;
+
+	*out = (struct fd_info){.mount = -1};
+	if ((f = fopen(path, "re")) == NULL)
+		return false;
+	while (fgets(line, sizeof line, f) != NULL)
+		if (sscanf(line, "pos: %lld", &out->pos) == 1 ||
+		    sscanf(line, "flags: %o", &out->flags) == 1 ||
+		    sscanf(line, "mnt_id: %d", &out->mount) == 1)
+			continue;
+		else
+			sscanf(line, "ino: %llu", &out->ino);
+	fclose(f);
+	return true;
+}
+
+bool
+procfd_still_open(pid_t process, uint64_t ino, off_t pos)
+{
+	char path[320];
+	struct fd_info info;
+	struct dirent *e;
+	bool found = false;
+	DIR *dir;
+
+	snprintf(path, sizeof path, "/proc/%d/fdinfo", (int)process);
+	if ((dir = opendir(path)) == NULL)
+		return false;
+	while (!found && (e = readdir(dir)) != NULL) {
+		if (e->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof path, "/proc/%d/fdinfo/%s", (int)process,
+		    e->d_name);
+		found = fd_info_read(path, &info) && info.ino == ino &&
+		    (pos == -1 || info.pos == pos) &&
+		    (info.flags & O_ACCMODE) != O_RDONLY;
+	}
+	closedir(dir);
+	return found;
+}

@@ -1,0 +1,92 @@
+#ifndef ROOM_IMPL_H
+#define ROOM_IMPL_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "api/api.h"
+#include "base/bsdtree.h"
+#include "room/room.h"
+#include "script/script.h"
+
+/* What the files room*.c share; nobody else includes this. */
+
+struct batch;
+
+struct room {
+	struct api *api;
+	struct pool *pool;
+	struct room_config config; /* strings are owned copies */
+	struct stats *stats;
+	char *root; /* set by room_open() */
+	struct room_hooks hooks;
+	struct reply *first; /* the top of the tree, until there are hooks */
+	uint64_t first_checked; /* when it was asked for */
+
+	pthread_mutex_t lock; /* innermost; guards all below */
+	enum script_tools tools; /* UNKNOWN: probe again */
+	struct probe_list *probes; /* the newest first; kept until the end */
+	uint64_t output_limit; /* the room cuts longer outputs; 0: unknown */
+	bool raw_failed; /* said so once */
+	TAILQ_HEAD(, batch) out; /* sent; what they ask for is fixed */
+	struct batch *next; /* gathers what is asked while one is out */
+	char forget[16][17]; /* tokens of answered changes: their evidence in */
+	size_t nforget; /* the VM goes with a later change */
+	unsigned under_way; /* metadata batches sent and not answered */
+	uint64_t sent; /* when the latest of them was */
+	unsigned deep; /* 1: one more, that brings what nobody asked for */
+	bool closing;
+};
+
+struct probe_list {
+	struct probe_list *next;
+	struct probe probe;
+};
+
+/*
+ * Run a composed command and unwrap what it prints, whatever the room does to
+ * long outputs.  0 or -errno; the payload is the caller's.
+ */
+int room_script(struct room *, enum api_kind, const char *command, size_t len,
+    const char *nonce, size_t max, char **payload, size_t *payload_len);
+
+/*
+ * Run changes as one command; sent again, marked as a repeat, when nobody
+ * knows whether they ran (repeat: that is so from the start).  results: n of
+ * them, each with its own errno.
+ */
+int room_send_changes(struct room *, enum api_kind, bool repeat,
+    struct script_change *, size_t n, struct script_result *results);
+/*
+ * Put bytes into the hidden file .gentilityfs-TOKEN in path's directory, in
+ * pieces, several in flight.  w: size, ranges and read() count.  verify: check
+ * each piece there, since nothing will check the whole by its sum.
+ */
+int room_stage(struct room *, const struct room_write *w, const char *token,
+    bool verify, char sha256[65]);
+/* Do they fit into one command? */
+bool room_changes_fit(struct room *, struct script_change *, size_t n);
+void room_take_result(
+    const struct script_result *, bool two_paths, struct room_changed *);
+/* Attributes as up to three changes of the VM's; how many. */
+size_t room_attr_items(
+    const char *path, const struct room_setattr *, struct script_change *to);
+int64_t room_time(int64_t ns); /* ROOM_TIME_* as SCRIPT_TIME_* */
+
+/* A command's output that the room cuts, taken in pieces from a file there. */
+int room_script_staged(struct room *, enum api_kind, const char *command,
+    const char *nonce, size_t cut_at, char **out, size_t *out_len);
+/* More than this of one answer, unpacked, is not believed. */
+#define ROOM_PAYLOAD_MAX ((size_t)256 * 1024 * 1024)
+
+/* room_open() in two steps: without any request, and the first contact. */
+int room_begin(struct room **, const struct room_config *, char detail[512]);
+int room_find_root(struct room *, char detail[512]);
+
+int room_errno(int error);
+
+/* Take over what a probe found. */
+int room_adopt_probe(struct room *, struct probe *);
+enum script_tools room_tools(struct room *);
+
+#endif

@@ -1,0 +1,233 @@
+#ifndef TREE_NODE_H
+#define TREE_NODE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/bsdtree.h"
+
+#include "base/attr.h"
+#include "script/listing.h"
+
+/*
+ * The tree in memory: what is known of the VM's files, since when, and what
+ * the kernel holds of it.
+ *
+ * A node is an inode of the mount, a dentry one of its names.  Directories
+ * and files with one link are known by their name; files with more by (device,
+ * inode), so that all names of a hard link are one node.  (A directory is
+ * never shared between names, whatever its inode number says: the kernel
+ * refuses directories with two parents, and a VM may show some.)
+ *
+ * One lock, tree_lock(), guards everything here; it is held for moments only,
+ * never across a call of room.h or an answer to the kernel.  Functions expect
+ * it held unless they say otherwise.
+ *
+ * Lock order: tree, then content, then notify's queue.
+ */
+struct notify;
+struct content;
+struct node;
+
+struct dentry {
+	RB_ENTRY(dentry) by_name; /* in parent->dir */
+	SLIST_ENTRY(dentry) by_node; /* in node->names */
+	struct node *node, *parent;
+	char name[];
+};
+RB_HEAD(dentries, dentry);
+RB_PROTOTYPE(dentries, dentry, by_name, dentry_compare)
+
+struct dir {
+	struct dentries names;
+	TAILQ_ENTRY(dir) by_use; /* in tree->dirs, the latest used first */
+	struct node *node;
+	uint64_t listed; /* when the VM was asked for all of it; 0: not */
+	uint64_t used; /* when the kernel last asked for it; 0: never */
+	uint64_t read; /* when its names were last read one after another */
+	uint64_t doubted; /* when something made that doubtful; 0: nothing */
+	uint64_t changed; /* no listing of before this epoch counts */
+	uint64_t lost; /* epoch of the last local loss of a name */
+	size_t count;
+	struct node *control[2]; /* .exec and .exec.json, if looked at */
+	uint64_t version; /* grows when its names change */
+	uint64_t shown; /* the version that the kernel may have cached */
+	bool closed; /* can't be listed (EACCES): names are asked singly */
+};
+
+struct node {
+	uint64_t id; /* the kernel's nodeid: never reused */
+	struct node *by_id; /* next in the hash chain */
+	uint64_t nlookup; /* how often the kernel was given it */
+	uint64_t checked; /* when the VM was asked for attr; 0: stale */
+	uint64_t changed; /* epoch of the last local change of attr */
+	struct attr attr;
+	SLIST_HEAD(, dentry) names; /* empty: removed, or the root */
+	union {
+		struct dir *dir; /* S_IFDIR */
+		char *target; /* S_IFLNK */
+		struct content *content; /* S_IFREG; NULL until opened */
+	};
+	uint64_t first_ino; /* shown instead of the VM's number; 0: none */
+	uint64_t told; /* S_IFREG: node_version() that the kernel has seen */
+	uint64_t told_at; /* S_IFREG: when it was told that */
+	uint64_t moved; /* S_IFREG: when somebody else last gave it, or its
+			 * name, other bytes, known to the kernel; 0: never */
+	uint64_t pages; /* S_IFREG: node_version() of the kernel's pages */
+	uint16_t writers; /* S_IFREG: handles that may write */
+	unsigned opens : 24; /* handles and others that need the node */
+	bool linked : 1; /* in the index of hard links */
+	bool control : 1; /* .exec: lives outside the tree, names is empty */
+	bool json : 1; /* control: .exec.json */
+	bool stale : 1; /* of a VM that is gone */
+	bool replaced : 1; /* its name is another file's now */
+	bool moved_once : 1; /* by taking another's name, for the first time
+			      * of late: that does not count yet */
+	bool local : 1; /* unsent changes: the VM's word on size and times
+			 * does not count */
+};
+
+struct tree;
+
+/* root_path: where in the VM the mount's root lies. */
+int tree_open(struct tree **, const char *root_path, uint64_t trust_ms);
+void tree_close(struct tree *);
+void tree_set_notify(struct tree *, struct notify *);
+/* A name that no listing may bring in (the control file's). May be NULL. */
+void tree_hide_name(struct tree *, const char *name);
+
+void tree_lock(struct tree *);
+void tree_unlock(struct tree *);
+
+struct node *tree_root(struct tree *);
+struct node *tree_get(struct tree *, uint64_t id); /* NULL: unknown */
+
+/* Is something checked then still to be trusted?  since: for this caller,
+ * who began then, whatever was asked later is fresh in any case, also when
+ * something happened meanwhile. */
+bool tree_fresh(struct tree *, uint64_t checked, uint64_t since);
+/* Is it known at all, and nothing happened since that makes it doubtful? */
+bool tree_known(struct tree *, uint64_t checked);
+/* For how long, in seconds: what the kernel is told. */
+double tree_trust(struct tree *, uint64_t checked);
+/* Trust nothing that was checked before now. */
+void tree_distrust(struct tree *);
+/* An answer took so long: what is asked is to be fresh for longer than that. */
+void tree_note_delay(struct tree *, uint64_t ms);
+
+/* The VM's path of a node, malloc'ed; NULL with errno ENOENT (removed) or
+ * ENOMEM.  With a name: of that name in the directory. */
+char *tree_path(struct tree *, struct node *, const char *name);
+/* The node at a path of the VM, NULL when it isn't known. */
+struct node *tree_find(struct tree *, const char *path);
+struct dentry *tree_lookup(struct node *dir, const char *name);
+/* Is the node this directory, or somewhere below it? */
+bool tree_is_within(struct tree *, const struct node *, const struct node *dir);
+/* The nearest directory that is, or holds, both. */
+struct node *tree_common_dir(struct tree *, struct node *, struct node *);
+/* The directory that holds the node's first name; NULL for the root. */
+struct node *node_parent(const struct node *);
+
+/* A control file's node for a directory (made when needed). NULL: no memory. */
+struct node *tree_control(struct tree *, struct node *dir, bool json);
+struct node *tree_control_dir(struct tree *, const struct node *control);
+
+/* The kernel was given, or gave back, the node. May free it. */
+void node_remember(struct node *);
+void node_forget(struct tree *, struct node *, uint64_t count);
+void node_hold(struct node *);
+void node_release(struct tree *, struct node *);
+
+/* The epoch: grows with every local change. */
+uint64_t tree_epoch(struct tree *);
+uint64_t tree_next_epoch(struct tree *);
+
+/*
+ * Adopt what the VM said at `checked` to a request composed at `epoch`.
+ * Differences to what was known are told to the kernel.  These take the lock.
+ */
+void tree_adopt_listing(
+    struct tree *, const struct listing *, uint64_t epoch, uint64_t checked);
+void tree_adopt_stat(struct tree *, const char *path, int error,
+    const struct entry *, uint64_t epoch, uint64_t checked);
+
+/*
+ * The same for one name, lock held: e is what stands there now.  Returns the
+ * node, NULL when out of memory.  A node that has the name and was changed
+ * after the epoch is the caller's to leave alone.
+ */
+struct node *tree_adopt_entry(struct tree *, struct node *dir,
+    const struct entry *e, uint64_t epoch, uint64_t checked);
+void tree_adopt_attr(
+    struct tree *, struct node *, const struct attr *, uint64_t checked);
+/* The same after a change of our own: the kernel knows.  Not what is older
+ * than what is known, or of another type. */
+void tree_adopt_own(
+    struct tree *, struct node *, const struct attr *, uint64_t checked);
+/*
+ * Names in the directory changed by our own doing: with its new attributes.
+ * What was asked before may tell them otherwise; it does not count for nodes
+ * that were adopted as our own, and for names that went.
+ */
+void tree_touch_dir(struct tree *, struct node *dir);
+void tree_lose_name(struct tree *, struct node *dir, const char *name);
+/* It is not clear what is there now: who looks from now on has to ask. */
+void tree_doubt_dir(struct node *dir);
+/* tree_fresh() of its listing; and the listing's time, 0 if it is doubtful. */
+bool dir_fresh(struct tree *, const struct dir *, uint64_t since);
+uint64_t dir_trusted(const struct dir *);
+/* It has another path: what was asked by this one was of something else. */
+void tree_move_dir(struct tree *, struct node *dir);
+void tree_remove(struct tree *, struct dentry *);
+/* A name moves: whatever had the new name is removed.  0 or -ENOMEM. */
+int tree_rename(
+    struct tree *, struct dentry *, struct node *dir, const char *name);
+int tree_link(struct tree *, struct node *, struct node *dir, const char *name);
+
+/* Somebody looks into the directory. */
+void tree_use_dir(struct tree *, struct node *dir);
+/*
+ * Forget listings, the longest unused first, until no more than max nodes are
+ * known, or only such as are in use.  Takes the lock.
+ */
+void tree_shrink(struct tree *, size_t max);
+
+/*
+ * Paths of directories that were listed since then (0: ever), were used since
+ * then, and are stale: the latest used first, at most max.  Takes the lock.
+ */
+size_t tree_stale_dirs(
+    struct tree *, uint64_t used, uint64_t listed, char **paths, size_t max);
+
+/* Ids of nodes with unsent changes, at most max; takes the lock. */
+size_t tree_local_nodes(struct tree *, uint64_t *ids, size_t max);
+
+/* The VM is a new one: forget all but what the kernel holds; that is dead.
+ * Takes the lock. */
+void tree_replace(struct tree *);
+/* A number for the version of a file's contents. */
+uint64_t node_version(const struct node *);
+/* So long after it moved the kernel may still be told the version before, by
+ * an answer under way, in milliseconds. */
+#define NODE_SETTLE_MS 10000
+bool node_is_settled(const struct node *);
+bool node_has_moved(const struct node *); /* in that time, or its name has */
+
+/* The kernel is told the node's attributes. */
+void node_tell(struct node *);
+/* Is the node of a VM that is gone, or removed? */
+bool node_is_dead(const struct tree *, const struct node *);
+
+/* How many nodes are known; for statistics. */
+size_t tree_count(struct tree *);
+
+/* Called, lock held, when a node with contents is freed. */
+void tree_on_free(
+    struct tree *, void (*)(void *arg, struct content *), void *arg);
+/* Called, lock held, when the VM has another version under local changes. */
+void tree_on_rebase(struct tree *,
+    void (*)(void *arg, struct node *, const struct attr *), void *arg);
+
+#endif

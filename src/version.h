@@ -1,9 +1,0 @@
-#ifndef VERSION_H
-#define VERSION_H
-
-#include <stdio.h>
-
-/* "gentilityfs 1.2.3", and the libraries it runs with. */
-void version_print(FILE *);
-
-#endif
