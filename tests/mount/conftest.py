@@ -12,8 +12,9 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import mountlib  # noqa: E402
 
 # Seconds for one test, whatever it does.
+LOAD_SECONDS = int(float(os.environ.get("GENTILITYFS_LOAD_SECONDS") or 0))
 TEST_LIMIT = 3600 if os.environ.get("CHECK_LONG") else (
-    150 + int(float(os.environ.get("GENTILITYFS_LOAD_SECONDS") or 0)))
+    int(150 * mountlib.SLOWNESS) + LOAD_SECONDS)
 
 
 def pytest_configure(config):

@@ -24,14 +24,14 @@ TOP = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, os.path.join(TOP, "tests", "roomd"))
 
 from room import Room as PlainRoom  # noqa: E402
-from room import STALL, clock, late, wait_until  # noqa: E402, F401
+from room import SLOWNESS, STALL, clock, late, wait_until  # noqa: E402, F401
 
 BUILD = os.path.abspath(os.environ.get("GENTILITYFS_BUILD") or os.getcwd())
 DRIVER = os.path.join(BUILD, "gentilityfs")
 ROOMD = os.path.join(BUILD, "gentility-roomd")
 
 # Generous: only reached when something is broken, or under sanitizers.
-DEADLINE = float(os.environ.get("GENTILITYFS_TEST_DEADLINE") or 60)
+DEADLINE = SLOWNESS * float(os.environ.get("GENTILITYFS_TEST_DEADLINE") or 60)
 
 # Sanitizers need several times the memory.
 SANITIZED = "ASAN_OPTIONS" in os.environ
@@ -281,6 +281,14 @@ def unmount(point, lazy=False):
     return run(["fusermount3", flag, point], timeout=10)
 
 
+def slower(option):
+    """On a slow machine, a short timeout is a longer one."""
+    name, _, value = option.partition("=")
+    if name == "timeout" and float(value) < 20:
+        return f"timeout={round(float(value) * SLOWNESS)}"
+    return option
+
+
 class Mount:
     """One driver in the foreground, mounted for the length of a with.
 
@@ -326,7 +334,10 @@ class Mount:
         if self.path is not None:
             source += ":" + self.path
         options = ["url=" + self.room.url, "cache_dir=" + self.cache]
-        options += self.options
+        if SLOWNESS > 1:
+            # Defaults are for machines on which a test takes its usual time.
+            options.append(f"cache_timeout={5 * SLOWNESS}")
+        options += [slower(option) for option in self.options]
         return [DRIVER, "-f", *self.args, "-o", ",".join(options), source,
                 self.dir]
 
