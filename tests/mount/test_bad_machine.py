@@ -346,25 +346,28 @@ def hold_open(path, count):
 def test_no_wait_and_no_age_is_told_by_the_clock_on_the_wall():
     """F14: time that can jump is for people, and for files' times, alone."""
     allowed = {
-        "recover.c",  # the recovery folder's name
-        "store_disk.c",  # weeks, for what nobody has used
-        "fs_attr.c", "fs_send.c",  # files' own times
-        "room_check.c",  # shown by --check
+        "store/recover.c",  # the recovery folder's name
+        "store/disk.c",  # weeks, for what nobody has used
+        "kernel/attr.c", "kernel/save.c",  # files' own times
+        "room/check.c",  # shown by --check
     }
     jumps = re.compile(r"CLOCK_REALTIME|\btime\((NULL|&|0)|gettimeofday|"
                        r"TIME_UTC|pthread_cond_timedwait_np")
     found = set()
     src = os.path.join(TOP, "src")
-    for name in os.listdir(src):
-        if name.endswith((".c", ".h")):
-            with open(os.path.join(src, name)) as f:
+    for top, _, names in os.walk(src):
+        for name in names:
+            if not name.endswith((".c", ".h")):
+                continue
+            with open(os.path.join(top, name)) as f:
                 text = f.read()
+            name = os.path.relpath(os.path.join(top, name), src)
             if jumps.search(text):
                 found.add(name)
             # Each wait with a limit is on a clock that does not jump.
             if "pthread_cond_timedwait" in text:
                 assert "CLOCK_MONOTONIC" in text or name in (
-                    "api_call.c",), name
+                    "api/call.c",), name
     assert found <= allowed, found - allowed
 
 
@@ -443,8 +446,8 @@ def test_users_can_not_trace_it():
 
 def test_the_key_is_overwritten_before_it_is_freed():
     """L5: where it is kept; the rest is libcurl's."""
-    for name, word in (("key.c", "explicit_bzero(key"),
-                       ("http_setup.c", "explicit_bzero(l->data"),
-                       ("http_setup.c", "explicit_bzero(line")):
+    for name, word in (("cli/key.c", "explicit_bzero(key"),
+                       ("http/setup.c", "explicit_bzero(l->data"),
+                       ("http/setup.c", "explicit_bzero(line")):
         with open(os.path.join(TOP, "src", name)) as f:
             assert word in f.read(), (name, word)

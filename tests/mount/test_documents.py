@@ -84,7 +84,8 @@ def test_the_readme_s_links_lead_somewhere():
 def test_options_in_the_documents_exist():
     """Each -o that a page names."""
     known = set(re.findall(r'\{"(\w+)", KIND_', "".join(
-        text_of("src", n) for n in os.listdir(SRC) if n.endswith(".c"))))
+        text_of(top, n) for top, _, names in os.walk(SRC) for n in names
+        if n.endswith(".c"))))
     for page in PAGES + ["../../README.md"]:
         text = text_of("contrib", "doc", page)
         for name in re.findall(r"-o (\w+)", text):

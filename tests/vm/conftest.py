@@ -26,16 +26,17 @@ def vmtool(tmp_path_factory):
     if built.exists():
         return built
     build = tmp_path_factory.mktemp("build")
-    with open(build / "vm_scripts.h", "wb") as header:
-        subprocess.run(["sh", SRC / "embed.sh", *sorted(SRC.glob("vm/*.sh"))],
+    (build / "script").mkdir()
+    with open(build / "script" / "vm_scripts.h", "wb") as header:
+        subprocess.run(["sh", SRC / "embed.sh",
+                        *sorted(SRC.glob("script/vm/*.sh"))],
                        stdout=header, check=True)
     tool = build / "vmtool"
     subprocess.run(
         [os.environ.get("CC", "cc"), "-std=gnu11", "-D_GNU_SOURCE", "-g",
          "-O1", "-fsanitize=address,undefined",
          "-fno-sanitize-recover=undefined", f"-I{build}", f"-I{SRC}",
-         *SRC.glob("script*.c"), SRC / "listing.c", SRC / "probe.c",
-         SRC / "base64.c", HERE / "vmtool.c", "-o", tool, "-lz", "-lmd",
+         *SRC.glob("script/*.c"), SRC / "base" / "base64.c", HERE / "vmtool.c", "-o", tool, "-lz", "-lmd",
          "-lresolv"],
         check=True)
     return tool
