@@ -331,43 +331,6 @@ unit()
 	report "$1" $status $((SECONDS - start))
 }
 
-layers()
-{
-	contrib/layers.sh
-}
-
-# Does files.am list what is there?
-lists()
-{
-	contrib/lists.sh | diff files.am -
-}
-
-# Releases of clang-format differ; the tree's form is that of 14.
-formatted()
-{
-	local format
-	format=$(command -v clang-format-14 || command -v clang-format) ||
-	    { echo "no clang-format here"; return 1; }
-	"$format" --version
-	find src contrib tests -name '*.[ch]' ! -name vm_scripts.h \
-	    -exec "$format" --dry-run --Werror --ferror-limit=1 {} +
-}
-
-shell_scripts()
-{
-	find contrib src tests .ci -name '*.sh' -exec shellcheck -x {} + &&
-	    shellcheck .ci/run contrib/completions/bash/*
-}
-
-manual()
-{
-	local page
-	# Style includes which manuals are installed here: shown, not judged.
-	for page in man/*.1 contrib/roomd/*.1; do
-		[ ! -f "$page" ] || mandoc -Tlint -W warning "$page" || return
-	done
-}
-
 # Is the program built so that mistakes are harder to exploit?
 hardened()
 {
@@ -458,11 +421,10 @@ analyze()
 
 lint()
 {
-	check layers layers
-	check lists lists
-	check format formatted
-	check shellcheck shell_scripts
-	check manual manual
+	local part
+	for part in layers lists format shell manual; do
+		check "$part" contrib/lint.sh "$part"
+	done
 	check hardened hardened
 }
 
