@@ -53,11 +53,23 @@ room_gone()
 	! room_pid
 }
 
+# The mount's process goes on for a moment after the unmount.
+mount_gone()
+{
+	case $(readlink "/proc/$mount_pid/exe" 2>/dev/null) in
+	*/gentilityfs*) return 1 ;;
+	esac
+}
+
 stop()
 {
 	if is_mounted && ! fusermount3 -u "$mount"; then
 		die "$mount is in use: leave it (a shell inside? an editor?)" \
 		    "and run contrib/demo.sh stop again"
+	fi
+	if [ -s "$state/mount-pid" ]; then
+		mount_pid=$(cat "$state/mount-pid")
+		until_true mount_gone || kill -TERM "$mount_pid" 2>/dev/null || :
 	fi
 	if room_pid; then
 		kill "$pid"
@@ -102,7 +114,7 @@ build_step()
 build()
 {
 	echo "Building in ./$build ..."
-	mkdir -p "$build"
+	mkdir -p "$build" "$top/build"
 	log=$top/build/demo.log
 	: >"$log"
 	[ -x configure ] || build_step autoreconf -fi
@@ -146,6 +158,8 @@ mount_room()
 		stop
 		exit 1
 	}
+	"./$build/gentilityfs" --stats --json "$mount" |
+	    sed -n 's/.*"pid":\([0-9]*\).*/\1/p' >"$state/mount-pid"
 }
 
 # show COMMAND: as if it were typed
@@ -159,7 +173,6 @@ session()
 {
 	echo
 	echo "A room is mounted at $mount. In $top:"
-	show "ls -la $mount"
 	show "cd $mount/home/user/weather && ls -l && cat README"
 	show "cd $mount/home/user/weather && echo './warmest.sh > warmest.txt && wc -l *.csv' > .exec && cat .exec"
 	show "cat $mount/home/user/weather/warmest.txt"
@@ -169,6 +182,10 @@ session()
 Every .exec runs what is written to it, in the room; the file it made is
 there for any local program. gx does the same for a command that you type, and
 gx --follow for one that takes long. The mount stays: play in $mount.
+To have gx in this shell:
+
+    PATH=$(cd "$build" && pwd):\$PATH
+
 Unmount and end everything with:
 
     contrib/demo.sh stop

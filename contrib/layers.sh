@@ -28,7 +28,7 @@ main     cli kernel room
 libraries='
 fuse_lowlevel.h  kernel
 curl/            http cli/version.c
-cJSON            api
+cJSON            api cli/rooms.c
 '
 
 allowed()

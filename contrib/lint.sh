@@ -26,7 +26,7 @@ format()
 shell()
 {
 	find contrib src tests .ci -name '*.sh' -exec shellcheck -x {} + &&
-	    shellcheck .ci/run contrib/completions/bash/*
+	    shellcheck .ci/run contrib/autofs/* contrib/completions/bash/*
 }
 
 manual()

@@ -46,7 +46,8 @@ files tests/fuzz -name 'fuzz_*.c' | sed 's/\.c$//' | list FUZZ_TARGETS
 {
 	files contrib -type f ! -path 'contrib/roomd/*.[ch1]' \
 	    ! -path 'contrib/completions/*' ! -path 'contrib/doc/*' \
-	    ! -path 'contrib/systemd/*' ! -name '.*'
+	    ! -path 'contrib/systemd/*' ! -path 'contrib/autofs/*' \
+	    ! -name '.*'
 	files contrib/systemd -name '*.in'
 	files tests -type f ! -name '*.c' ! -name '*.o' ! -name '*.pyc' \
 	    ! -path '*/.*'

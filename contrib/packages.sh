@@ -4,6 +4,7 @@
 # shellcheck disable=SC2034 # for those who source this file
 packages_build='gcc make autoconf automake pkg-config libfuse3-dev fuse3
     libcurl4-openssl-dev libcjson-dev libbsd-dev libmd-dev zlib1g-dev
+    libinih-dev
     libmicrohttpd-dev'
 
 # What the checks need besides.
@@ -15,7 +16,7 @@ packages_check='build-essential clang clang-format-14 libcmocka-dev busybox-stat
 # What to say where there is no apt-get.
 # shellcheck disable=SC2034
 packages_fedora='gcc make autoconf automake pkgconf-pkg-config fuse3 fuse3-devel
-    libcurl-devel cjson-devel libbsd-devel libmd-devel zlib-devel libmicrohttpd-devel'
+    libcurl-devel cjson-devel libbsd-devel libmd-devel zlib-devel inih-devel libmicrohttpd-devel'
 
 # Are the tools for building there, wherever they came from?
 packages_can_build()
@@ -24,7 +25,7 @@ packages_can_build()
 		command -v "$tool" >/dev/null 2>&1 || return 1
 	done
 	pkg-config --exists 'fuse3 >= 3.10' 'libcurl >= 7.70' libcjson \
-	    libbsd-overlay libmd zlib libmicrohttpd
+	    libbsd-overlay libmd zlib inih libmicrohttpd
 }
 
 # packages_install PACKAGE...: with apt-get, those that are missing.

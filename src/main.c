@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "cli/mountpoint.h"
 #include "cli/options.h"
+#include "cli/rooms.h"
 #include "room/room.h"
 #include "cli/stats_show.h"
 #include "cli/supervisor.h"
@@ -158,6 +159,11 @@ serve(struct options *o)
 	sigset_t ends;
 	int error;
 
+	if (o->log_file != NULL && (error = log_open_file(o->log_file)) != 0) {
+		snprintf(detail, sizeof detail, "-o log_file=%s: %s",
+		    o->log_file, strerror(-error));
+		return fail(detail);
+	}
 	error = room_open(&room, &config, detail);
 	/* The room has its own copy. */
 	key_free(o->key);
@@ -272,6 +278,17 @@ main(int argc, char **argv)
 	if (options.task == OPTIONS_STATS) {
 		signal(SIGPIPE, SIG_DFL); /* --watch | head */
 		if ((status = stats_show(&options, detail)) != 0)
+			complain(detail);
+		goto out;
+	}
+	if (options.task == OPTIONS_LIST || options.task == OPTIONS_UNMOUNT ||
+	    options.task == OPTIONS_RECOVERED) {
+		status = options.task == OPTIONS_LIST
+		    ? rooms_list(&options, detail)
+		    : options.task == OPTIONS_UNMOUNT
+		    ? rooms_unmount(&options, detail)
+		    : rooms_recovered(&options, detail);
+		if (status != 0 && detail[0] != '\0')
 			complain(detail);
 		goto out;
 	}

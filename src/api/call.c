@@ -226,6 +226,7 @@ counted_attempt(
 {
 	struct retry_case c;
 
+	job->req.kind = stats_kind_name(job->count);
 	stats_begin(api->stats, job->count);
 	c = attempt(api, job, parse_error);
 	stats_end(api->stats,

@@ -50,8 +50,8 @@ has_space(struct sheet *s, const char *path)
 /* --- for people ------------------------------------------------------------
  */
 
-static const char *
-bytes(char out[16], uint64_t n)
+const char *
+stats_bytes(char out[16], uint64_t n)
 {
 	static const char units[] = "KMGTPE";
 	double x = (double)n;
@@ -101,11 +101,11 @@ put_kind(FILE *out, const char *name, const struct stats_kind_count *k)
 {
 	char in[16], sent[16];
 
-	fprintf(out, "%-9s %8" PRIu64 " %6" PRIu64 " %6" PRIu64 " %5u %8s %8s",
+	fprintf(out, "%-8s %7" PRIu64 " %5" PRIu64 " %6" PRIu64 " %3u %7s %7s",
 	    name, k->requests, k->retries, k->errors, k->under_way,
-	    bytes(in, k->in), bytes(sent, k->out));
+	    stats_bytes(in, k->in), stats_bytes(sent, k->out));
 	if (k->latency.count > 0)
-		fprintf(out, " %8.1f %8.1f %8.1f %8.1f",
+		fprintf(out, " %6.1f %6.1f %6.1f %6.1f",
 		    (double)histogram_percentile(&k->latency, 0.5) / 1e3,
 		    (double)histogram_percentile(&k->latency, 0.9) / 1e3,
 		    (double)histogram_percentile(&k->latency, 0.99) / 1e3,
@@ -120,13 +120,37 @@ put_progress(FILE *out, const struct stats_progress *p)
 
 	fprintf(out, "%-9s ", p->upload ? "upload" : "download");
 	put_name(out, p->path);
-	fprintf(out, ": %s of %s (%.0f %%)", bytes(done, p->done),
-	    bytes(total, p->total), share(p->done, p->total));
+	fprintf(out, ": %s of %s (%.0f %%)", stats_bytes(done, p->done),
+	    stats_bytes(total, p->total), share(p->done, p->total));
 	if (p->us > 100000)
 		fprintf(out, ", %s/s",
-		    bytes(speed,
+		    stats_bytes(speed,
 			(uint64_t)((double)p->done * 1e6 / (double)p->us)));
 	putc('\n', out);
+}
+
+/* How long the recent past is: less, right after the start. */
+static double
+recent_seconds(const struct stats_snapshot *s)
+{
+	return s->us < (uint64_t)STATS_RECENT_S * 1000000 ? (double)s->us / 1e6
+							  : STATS_RECENT_S;
+}
+
+static void
+put_warnings(FILE *out, const struct stats_view *v)
+{
+	char when[32];
+	struct tm tm;
+	size_t i;
+
+	if (v->warning_count > 0)
+		fprintf(out, "\nwarnings (the last %zu)\n", v->warning_count);
+	for (i = 0; i < v->warning_count; i++) {
+		localtime_r(&v->warnings[i].at, &tm);
+		strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", &tm);
+		fprintf(out, "%s  %s\n", when, v->warnings[i].text);
+	}
 }
 
 static void
@@ -153,11 +177,12 @@ write_lines(struct sheet *sheet, const struct stats_view *v)
 	    "requests  %" PRIu64 ", %" PRIu64 " of them again, %" PRIu64
 	    " failed; %" PRIu64 " things given up\n",
 	    all.requests, all.retries, all.errors, s->given_up);
-	fprintf(out, "recently  %" PRIu64 " requests, %s in, %s out in %d s\n",
-	    s->recent.requests, bytes(two, s->recent.in),
-	    bytes(three, s->recent.out), STATS_RECENT_S);
-	fprintf(out, "unsent    %" PRIu64 " files, %s\n", v->unsent_files,
-	    bytes(two, v->unsent_bytes));
+	fprintf(out,
+	    "recently  %" PRIu64 " requests, %s in, %s out in %.0f s\n",
+	    s->recent.requests, stats_bytes(two, s->recent.in),
+	    stats_bytes(three, s->recent.out), recent_seconds(s));
+	fprintf(out, "unsent    %" PRIu64 " file%s, %s\n", v->unsent_files,
+	    v->unsent_files == 1 ? "" : "s", stats_bytes(two, v->unsent_bytes));
 	fprintf(out,
 	    "names     %" PRIu64 " known, %" PRIu64 " asked for (%.0f %%)\n",
 	    s->caches[STATS_NAMES].hits, s->caches[STATS_NAMES].misses,
@@ -167,18 +192,20 @@ write_lines(struct sheet *sheet, const struct stats_view *v)
 	    "contents  %" PRIu64 " reads from the cache (%s), %" PRIu64
 	    " not (%.0f %%); %s of %s in use\n",
 	    s->caches[STATS_BYTES].hits,
-	    bytes(one, s->caches[STATS_BYTES].bytes),
+	    stats_bytes(one, s->caches[STATS_BYTES].bytes),
 	    s->caches[STATS_BYTES].misses,
 	    share(s->caches[STATS_BYTES].hits,
 		s->caches[STATS_BYTES].hits + s->caches[STATS_BYTES].misses),
-	    bytes(two, v->cache_used), bytes(three, v->cache_limit));
-	fprintf(out, "\n%-9s %8s %6s %6s %5s %8s %8s %8s %8s %8s %8s\n",
-	    "requests", "sent", "again", "failed", "now", "in", "out", "50% ms",
-	    "90% ms", "99% ms", "max ms");
+	    stats_bytes(two, v->cache_used),
+	    stats_bytes(three, v->cache_limit));
+	fprintf(out, "\n%-8s %7s %5s %6s %3s %7s %7s %6s %6s %6s %6s ms\n",
+	    "requests", "sent", "again", "failed", "now", "in", "out", "50 %",
+	    "90 %", "99 %", "max");
 	for (i = 0; i < STATS_KINDS; i++)
 		if (s->kinds[i].requests > 0 || s->kinds[i].under_way > 0)
 			put_kind(out, stats_kind_name((enum stats_kind)i),
 			    &s->kinds[i]);
+	put_warnings(out, v);
 	if (s->shown > 0)
 		putc('\n', out);
 	for (i = 0; i < s->shown && has_space(sheet, s->progress[i].path);
@@ -241,6 +268,7 @@ write_json(struct sheet *sheet, const struct stats_view *v)
 	put_member(out, "url", v->url);
 	put_member(out, "root", v->root);
 	put_member(out, "instance_id", v->instance);
+	put_member(out, "cache_dir", v->cache_dir);
 	fprintf(out, "\"pid\":%d,\"uptime_s\":%.3f,\"last_contact_s\":", v->pid,
 	    (double)s->us / 1e6);
 	if (v->contact_ms == UINT64_MAX)
@@ -270,8 +298,15 @@ write_json(struct sheet *sheet, const struct stats_view *v)
 	    s->caches[STATS_BYTES].bytes, v->cache_used, v->cache_limit);
 	fprintf(out,
 	    ",\"unsent\":{\"files\":%" PRIu64 ",\"bytes\":%" PRIu64
-	    "},\"transfers\":[",
+	    "},\"warnings\":[",
 	    v->unsent_files, v->unsent_bytes);
+	for (i = 0; i < v->warning_count; i++) {
+		fprintf(out, "%s{\"time\":%lld,\"text\":", i > 0 ? "," : "",
+		    (long long)v->warnings[i].at);
+		json_write_string(out, v->warnings[i].text);
+		putc('}', out);
+	}
+	fputs("],\"transfers\":[", out);
 	for (i = 0; i < s->shown && has_space(sheet, s->progress[i].path);
 	     i++) {
 		const struct stats_progress *p = &s->progress[i];

@@ -1,6 +1,7 @@
 #ifndef BASE_STATS_TEXT_H
 #define BASE_STATS_TEXT_H
 
+#include "base/log.h"
 #include "base/stats.h"
 
 /*
@@ -13,11 +14,17 @@ struct stats_view {
 	const struct stats_snapshot *counts;
 	const char *version, *source, *mountpoint, *url;
 	const char *root, *instance; /* in the VM */
+	const char *cache_dir;
 	int pid;
 	uint64_t contact_ms; /* since the last answer; UINT64_MAX: none yet */
 	uint64_t unsent_files, unsent_bytes;
 	uint64_t cache_used, cache_limit;
+	const struct log_entry *warnings; /* the oldest first */
+	size_t warning_count;
 };
+
+/* A number of bytes for people: "1.1 GB".  out. */
+const char *stats_bytes(char out[16], uint64_t n);
 
 /*
  * malloc'ed into *text.  Transfers that would make it longer than max are left

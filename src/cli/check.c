@@ -9,6 +9,7 @@
 
 #include "cli/check.h"
 #include "base/json_text.h"
+#include "base/stats_text.h"
 #include "cli/key.h"
 #include "base/log.h"
 #include "cli/mountpoint.h"
@@ -111,15 +112,15 @@ static void
 look_at_machine(struct report *r)
 {
 	const struct options *o = r->options;
-	char detail[OPTIONS_DETAIL];
+	char detail[OPTIONS_DETAIL], size[16];
 
 	if (mountpoint_check_fuse(detail) != 0)
 		say(r, VERDICT_FAIL, "fuse", "%s", detail);
 	else
 		say(r, VERDICT_OK, "fuse", "/dev/fuse can be used");
 	if (can_write(o->cache_dir))
-		say(r, VERDICT_OK, "cache", "%s, at most %llu MiB",
-		    o->cache_dir, (unsigned long long)(o->cache_size >> 20));
+		say(r, VERDICT_OK, "cache", "%s, at most %s", o->cache_dir,
+		    stats_bytes(size, o->cache_size));
 	else
 		say(r, VERDICT_NOTE, "cache",
 		    "%s cannot be written: contents are not kept, and unsent "
@@ -154,12 +155,15 @@ look_at_way(struct report *r)
 	const struct options *o = r->options;
 	const struct room_check *c = r->check;
 	bool tls = strncasecmp(o->url, "https:", 6) == 0;
+	const char *failed = c->error != 0 ? blame(c) : "";
 
-	if (c->reached && c->address[0] != '\0')
+	/* What does not speak the API is not the service. */
+	if (c->reached && strcmp(failed, "service") != 0 &&
+	    c->address[0] != '\0')
 		say(r, VERDICT_OK, "service",
 		    "%s answers (%s; name %.1f ms, connection %.1f ms)", o->url,
 		    c->address, c->name_us / 1e3, c->connect_us / 1e3);
-	else if (c->reached)
+	else if (c->reached && strcmp(failed, "service") != 0)
 		say(r, VERDICT_OK, "service", "%s answers", o->url);
 	if (c->reached && tls)
 		say(r, VERDICT_OK, "tls",
@@ -174,7 +178,7 @@ look_at_way(struct report *r)
 		say(r, VERDICT_OK, "tls",
 		    "not used, nor needed: the service is on this machine");
 	if (c->error != 0)
-		say(r, VERDICT_FAIL, blame(c), "%s",
+		say(r, VERDICT_FAIL, failed, "%s",
 		    c->detail[0] != '\0' ? c->detail : strerror(-c->error));
 }
 

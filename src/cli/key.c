@@ -40,6 +40,9 @@ take(const char *text, size_t len, char **key)
 	}
 	if (len == 0)
 		return -ENODATA;
+	if (strchr("\"'", text[0]) != NULL ||
+	    strchr("\"'", text[len - 1]) != NULL)
+		return -EILSEQ;
 	if (len > KEY_MAX)
 		return -EINVAL;
 	for (i = 0; i < len; i++)
@@ -59,6 +62,9 @@ explain(const char *from, int error, char *detail, size_t size)
 	if (error == -ENODATA)
 		snprintf(
 		    detail, size, "%s is empty: put the key into it", from);
+	else if (error == -EILSEQ)
+		snprintf(detail, size,
+		    "%s has the key in quotes: leave them out", from);
 	else if (error == -EINVAL)
 		snprintf(detail, size,
 		    "%s does not hold a key (one word such as rk_live_...)",

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cli/mountpoint.h"
+#include "cli/rooms.h"
 
 static int explain(char *detail, int error, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
@@ -23,62 +24,6 @@ explain(char *detail, int error, const char *fmt, ...)
 	vsnprintf(detail, OPTIONS_DETAIL, fmt, ap);
 	va_end(ap);
 	return error;
-}
-
-static bool
-is_octal(const char *text)
-{
-	return text[0] >= '0' && text[0] <= '3' && text[1] >= '0' &&
-	    text[1] <= '7' && text[2] >= '0' && text[2] <= '7';
-}
-
-/* mountinfo writes blanks and the backslash as \ooo. */
-static void
-unescape(char *text)
-{
-	char *out = text;
-
-	for (; *text != '\0'; text++) {
-		if (*text == '\\' && is_octal(text + 1)) {
-			*out++ = (text[1] - '0') << 6 | (text[2] - '0') << 3 |
-			    (text[3] - '0');
-			text += 3;
-		} else
-			*out++ = *text;
-	}
-	*out = '\0';
-}
-
-/* Is the topmost mount at this path one of ours? */
-static bool
-is_our_mount(const char *path)
-{
-	FILE *f = fopen("/proc/self/mountinfo", "re");
-	char *line = NULL, *where, *type, *save;
-	bool ours = false;
-	size_t size = 0;
-	int i;
-
-	if (f == NULL)
-		return false;
-	/* id parent dev root WHERE options [tags...] - TYPE source options */
-	while (getline(&line, &size, f) != -1) {
-		if ((type = strstr(line, " - ")) == NULL)
-			continue;
-		*type = '\0';
-		type += 3;
-		where = strtok_r(line, " ", &save);
-		for (i = 0; i < 4 && where != NULL; i++)
-			where = strtok_r(NULL, " ", &save);
-		if (where == NULL)
-			continue;
-		unescape(where);
-		if (strcmp(where, path) == 0)
-			ours = strncmp(type, "fuse.gentilityfs ", 17) == 0;
-	}
-	free(line);
-	fclose(f);
-	return ours;
 }
 
 /*
@@ -140,16 +85,38 @@ check_empty(const char *path, char *detail)
 	return 0;
 }
 
+/* Of a room by its name, the directory is made, and those above it; whether
+ * that went well is seen by looking for it. */
+static void
+make_directory(const char *path)
+{
+	char *copy = strdup(path), *at;
+
+	if (copy == NULL)
+		return;
+	for (at = strchr(copy + 1, '/'); at != NULL; at = strchr(at + 1, '/')) {
+		*at = '\0';
+		mkdir(copy, 0700);
+		*at = '/';
+	}
+	mkdir(copy, 0700);
+	free(copy);
+}
+
 /* The directory itself: resolved into options->mountpoint. */
 static int
 check_directory(struct options *o, char *detail)
 {
-	char *near = resolve_parent(o->mountpoint), *full;
-	bool ours = near != NULL && is_our_mount(near);
+	char *near, *full;
+	bool ours;
 	struct statfs sfs;
 	struct stat st;
 	int error = 0;
 
+	if (o->by_name)
+		make_directory(o->mountpoint);
+	near = resolve_parent(o->mountpoint);
+	ours = near != NULL && rooms_is_mount(near);
 	free(near);
 	full = realpath(o->mountpoint, NULL);
 	/* The kernel may still know stat()'s answer, but not statfs()'s. */
@@ -174,7 +141,7 @@ check_directory(struct options *o, char *detail)
 	}
 	free(o->mountpoint);
 	o->mountpoint = full;
-	if (ours || is_our_mount(full))
+	if (ours || rooms_is_mount(full))
 		return explain(detail, -EBUSY,
 		    "%s is already mounted: unmount it first with "
 		    "fusermount3 -u %s",

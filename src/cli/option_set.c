@@ -33,6 +33,7 @@ static const struct option_name {
     {"url", KIND_STRING, FIELD(url)},
     {"cacert", KIND_PATH, FIELD(cacert)},
     {"key_file", KIND_PATH, FIELD(key_file)},
+    {"log_file", KIND_PATH, FIELD(log_file)},
     {"ro", KIND_ON, FIELD(read_only)},
     {"rw", KIND_OFF, FIELD(read_only)},
     {"allow_other", KIND_ON, FIELD(allow_other)},
@@ -204,6 +205,30 @@ set_special(struct parse *p, const char *name, const char *value)
 }
 
 static int
+unknown_option(struct parse *p, const char *name)
+{
+	const char *names[sizeof option_names / sizeof *option_names + 1];
+	const char *similar;
+	size_t i, count = 0;
+
+	/* The mistake that would show the key to everybody. */
+	if (strcmp(name, "key") == 0 || strcmp(name, "api_key") == 0)
+		return options_wrong(p,
+		    "-o %s: a key on the command line can be seen by others; "
+		    "put it into a file (-o key_file=FILE)",
+		    name);
+	for (i = 0; i < sizeof option_names / sizeof *option_names; i++)
+		if (option_names[i].kind != KIND_IGNORED)
+			names[count++] = option_names[i].name;
+	names[count] = NULL;
+	if ((similar = option_similar(name, names)) != NULL)
+		return options_wrong(p,
+		    "unknown option: -o %s (did you mean %s?)", name, similar);
+	return options_wrong(
+	    p, "unknown option: -o %s (see gentilityfs -h)", name);
+}
+
+static int
 set_option(struct parse *p, const char *name, const char *value)
 {
 	const struct option_name *found = NULL;
@@ -216,19 +241,8 @@ set_option(struct parse *p, const char *name, const char *value)
 	for (i = 0; i < sizeof option_names / sizeof *option_names; i++)
 		if (strcmp(option_names[i].name, name) == 0)
 			found = &option_names[i];
-	if (found == NULL) {
-		if (p->sloppy)
-			return 0;
-		/* The mistake that would show the key to everybody. */
-		if (strcmp(name, "key") == 0 || strcmp(name, "api_key") == 0)
-			return options_wrong(p,
-			    "-o %s: a key on the command line can "
-			    "be seen by others; put it into a file "
-			    "(-o key_file=FILE)",
-			    name);
-		return options_wrong(
-		    p, "unknown option: -o %s (see gentilityfs -h)", name);
-	}
+	if (found == NULL)
+		return p->sloppy ? 0 : unknown_option(p, name);
 	switch (found->kind) {
 	case KIND_IGNORED:
 		return 0;

@@ -79,3 +79,52 @@ option_octal(const char *text, unsigned max, unsigned *number)
 	*number = n;
 	return errno == 0 && *end == '\0' && n <= max;
 }
+
+static size_t
+least(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
+
+/* How many bytes have to be added, removed, changed or swapped. */
+static size_t
+distance(const char *a, const char *b)
+{
+	enum { LONGEST = 32 };
+	size_t d[LONGEST + 1][LONGEST + 1];
+	size_t len_a = strlen(a), len_b = strlen(b), i, j;
+
+	if (len_a > LONGEST || len_b > LONGEST)
+		return LONGEST;
+	for (i = 0; i <= len_a; i++)
+		d[i][0] = i;
+	for (j = 0; j <= len_b; j++)
+		d[0][j] = j;
+	for (i = 1; i <= len_a; i++)
+		for (j = 1; j <= len_b; j++) {
+			d[i][j] =
+			    least(d[i - 1][j - 1] + (a[i - 1] != b[j - 1]),
+				least(d[i - 1][j], d[i][j - 1]) + 1);
+			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] &&
+			    a[i - 2] == b[j - 1])
+				d[i][j] = least(d[i][j], d[i - 2][j - 2] + 1);
+		}
+	return d[len_a][len_b];
+}
+
+const char *
+option_similar(const char *word, const char *const *names)
+{
+	const char *found = NULL;
+	size_t best = 3, d;
+
+	for (; *names != NULL; names++) {
+		d = distance(word, *names);
+		/* Of a short word, too much would be another one. */
+		if (d < best && 2 * d < strlen(*names)) {
+			best = d;
+			found = *names;
+		}
+	}
+	return found;
+}

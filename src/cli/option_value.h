@@ -18,4 +18,7 @@ bool option_size(const char *, uint64_t min, uint64_t max, uint64_t *);
 
 bool option_octal(const char *, unsigned max, unsigned *);
 
+/* The name (the list ends with NULL) that was probably meant, or NULL. */
+const char *option_similar(const char *word, const char *const *names);
+
 #endif

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/config.h"
 #include "cli/key.h"
 #include "cli/option_value.h"
 #include "cli/options_impl.h"
@@ -167,58 +168,109 @@ complete(struct parse *p)
 		    "-o cache_dir=%s: it must be an absolute path",
 		    o->cache_dir);
 	/* The daemon leaves the directory it was started in. */
-	if (o->cacert != NULL)
+	if (o->cacert != NULL) {
 		o->cacert = absolute(o->cacert);
+		if (access(o->cacert, R_OK) == -1)
+			return options_wrong(
+			    p, "-o cacert=%s: %s", o->cacert, strerror(errno));
+	}
 	if (o->key_file != NULL)
 		o->key_file = absolute(o->key_file);
+	if (o->log_file != NULL)
+		o->log_file = absolute(o->log_file);
 	if (o->debug)
 		o->foreground = true;
 	kernel_options(p);
 	return 0;
 }
 
-static int
-unknown_flag(struct parse *p, char **argv)
-{
-	const char *word = argv[optind - 1];
-
-	/* A long one is where getopt stands; of a cluster it tells the letter.
-	 */
-	if (optopt == 0 || strncmp(word, "--", 2) == 0)
-		return options_wrong(
-		    p, "unknown option: %s (see gentilityfs -h)", word);
-	return options_wrong(
-	    p, "unknown option: -%c (see gentilityfs -h)", optopt);
-}
-
 /* Long options without a letter. */
-enum { FLAG_CHECK = 256, FLAG_STATS, FLAG_JSON, FLAG_PROMETHEUS, FLAG_WATCH };
+enum {
+	FLAG_CHECK = 256,
+	FLAG_STATS,
+	FLAG_LIST,
+	FLAG_UNMOUNT,
+	FLAG_RECOVERED,
+	FLAG_ALL,
+	FLAG_FORGET,
+	FLAG_JSON,
+	FLAG_PROMETHEUS,
+	FLAG_WATCH
+};
 
 static const struct option longopts[] = {
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, 'V'},
     {"check", no_argument, NULL, FLAG_CHECK},
     {"stats", no_argument, NULL, FLAG_STATS},
+    {"list", no_argument, NULL, FLAG_LIST},
+    {"unmount", no_argument, NULL, FLAG_UNMOUNT},
+    {"recovered", no_argument, NULL, FLAG_RECOVERED},
+    {"all", no_argument, NULL, FLAG_ALL},
+    {"forget", no_argument, NULL, FLAG_FORGET},
     {"json", no_argument, NULL, FLAG_JSON},
     {"prometheus", no_argument, NULL, FLAG_PROMETHEUS},
     {"watch", optional_argument, NULL, FLAG_WATCH},
     {NULL, 0, NULL, 0},
 };
 
+/* The long option that was probably meant; NULL: none is like it. */
+static const char *
+similar_flag(const char *word)
+{
+	const char *names[sizeof longopts / sizeof *longopts] = {NULL};
+	size_t i;
+
+	for (i = 0; longopts[i].name != NULL; i++)
+		names[i] = longopts[i].name;
+	return option_similar(word, names);
+}
+
+static int
+unknown_flag(struct parse *p, char **argv)
+{
+	const char *word = argv[optind - 1], *similar;
+
+	/* A long one is where getopt stands; of a cluster it tells the letter.
+	 */
+	if (optopt == 0 || strncmp(word, "--", 2) == 0) {
+		if ((similar = similar_flag(word + 2)) != NULL)
+			return options_wrong(p,
+			    "unknown option: %s (did you mean --%s?)", word,
+			    similar);
+		return options_wrong(
+		    p, "unknown option: %s (see gentilityfs -h)", word);
+	}
+	return options_wrong(
+	    p, "unknown option: -%c (see gentilityfs -h)", optopt);
+}
+
 /* What is to be done instead of a mount, and how its result is shown. */
 static int
 set_task(struct parse *p, int flag, const char *value)
 {
 	struct options *o = p->options;
+	static const enum options_task tasks[] = {OPTIONS_CHECK, OPTIONS_STATS,
+	    OPTIONS_LIST, OPTIONS_UNMOUNT, OPTIONS_RECOVERED};
 	enum options_task task = o->task;
 
 	switch (flag) {
 	case FLAG_CHECK:
 	case FLAG_STATS:
-		o->task = flag == FLAG_CHECK ? OPTIONS_CHECK : OPTIONS_STATS;
+	case FLAG_LIST:
+	case FLAG_UNMOUNT:
+	case FLAG_RECOVERED:
+		o->task = tasks[flag - FLAG_CHECK];
 		if (task != OPTIONS_MOUNT && task != o->task)
-			return options_wrong(
-			    p, "--check and --stats exclude each other");
+			return options_wrong(p,
+			    "--check, --stats, --list, --unmount and "
+			    "--recovered exclude each other");
+		break;
+	case FLAG_ALL:
+		o->all = true;
+		break;
+	case FLAG_FORGET:
+		o->forget = true;
 		break;
 	case FLAG_JSON:
 		o->json = true;
@@ -245,9 +297,14 @@ check_task(struct parse *p)
 {
 	const struct options *o = p->options;
 
-	if (o->json && o->task == OPTIONS_MOUNT)
-		return options_wrong(
-		    p, "--json goes with --check or --stats only");
+	if (o->json && (o->task == OPTIONS_MOUNT || o->task == OPTIONS_UNMOUNT))
+		return options_wrong(p,
+		    "--json goes with --check, --stats, --list or --recovered "
+		    "only");
+	if (o->all && o->task != OPTIONS_UNMOUNT)
+		return options_wrong(p, "--all goes with --unmount only");
+	if (o->forget && (o->task != OPTIONS_RECOVERED || o->json))
+		return options_wrong(p, "--forget goes with --recovered only");
 	if (o->prometheus && o->task != OPTIONS_STATS)
 		return options_wrong(p, "--prometheus goes with --stats only");
 	if (o->watch_ms != 0 && o->task != OPTIONS_STATS)
@@ -255,6 +312,19 @@ check_task(struct parse *p)
 	if (o->prometheus && (o->json || o->watch_ms != 0))
 		return options_wrong(
 		    p, "--prometheus excludes --json and --watch");
+	return 0;
+}
+
+/* Those of the command line come after the configuration's, and win. */
+static int
+remember_options(struct parse *p, const char *list)
+{
+	char *all;
+
+	if (asprintf(&all, "%s%s%s", p->given != NULL ? p->given : "",
+		p->given != NULL ? "," : "", list) == -1)
+		all = NULL;
+	options_set_string(&p->given, all);
 	return 0;
 }
 
@@ -292,9 +362,14 @@ set_flag(struct parse *p, int c, char **argv)
 		o->show_version = true;
 		break;
 	case 'o':
-		return options_set(p, optarg);
+		return remember_options(p, optarg);
 	case FLAG_CHECK:
 	case FLAG_STATS:
+	case FLAG_LIST:
+	case FLAG_UNMOUNT:
+	case FLAG_RECOVERED:
+	case FLAG_ALL:
+	case FLAG_FORGET:
 	case FLAG_JSON:
 	case FLAG_PROMETHEUS:
 	case FLAG_WATCH:
@@ -309,43 +384,144 @@ set_flag(struct parse *p, int c, char **argv)
 
 #define USAGE_MOUNT "gentilityfs [options] PROFILE/ROOM[:PATH] MOUNTPOINT"
 
+/*
+ * A word that is no SOURCE may be the name of a room: its SOURCE, its options,
+ * and where it is mounted.
+ */
+static int
+use_name(struct parse *p, const char *name, char **source)
+{
+	struct options *o = p->options;
+	struct config_room room;
+	int error, status = STATUS_USAGE;
+
+	error = config_find(name, &room, p->detail, OPTIONS_DETAIL);
+	if (error == 0) {
+		options_set_string(source, strdup(room.source));
+		if (room.mountpoint == NULL &&
+		    asprintf(&room.mountpoint, "~/rooms/%s", name) == -1)
+			room.mountpoint = NULL;
+		options_need(room.mountpoint);
+		options_set_string(
+		    &o->mountpoint, absolute(options_home(room.mountpoint)));
+		o->by_name = true;
+		status =
+		    room.options != NULL ? options_set(p, room.options) : 0;
+	}
+	config_room_free(&room);
+	return status;
+}
+
+/* SOURCE, or a name that stands for one. */
+static int
+set_source(struct parse *p, const char *word)
+{
+	struct options *o = p->options;
+	struct source source;
+	char *named = NULL;
+	int error = 0, status = 0;
+
+	if (*word != '\0' && strchr(word, '/') == NULL &&
+	    strchr(word, '#') == NULL)
+		status = use_name(p, word, &named);
+	if (status == 0 && p->given != NULL)
+		status = options_set(p, p->given);
+	if (status == 0) {
+		error = source_parse(named != NULL ? named : word, &source,
+		    p->detail, OPTIONS_DETAIL);
+		if (error == -ENOMEM)
+			options_need(NULL);
+		status = error != 0 ? STATUS_USAGE : 0;
+	}
+	free(named);
+	if (status != 0)
+		return status;
+	o->source = source.text;
+	o->profile = source.profile;
+	o->room = source.room;
+	o->path = source.path;
+	return 0;
+}
+
+static int
+are_swapped(struct parse *p, const char *first, const char *second)
+{
+	struct source source;
+
+	if (first == NULL || second == NULL || first[0] != '/' ||
+	    source_parse(second, &source, p->detail, OPTIONS_DETAIL) != 0)
+		return 0;
+	source_free(&source);
+	return options_wrong(p,
+	    "SOURCE comes first, then MOUNTPOINT: gentilityfs %s %s", second,
+	    first);
+}
+
+/* What a task other than check and mount is about. */
+static int
+set_subject(struct parse *p, const char *word)
+{
+	struct options *o = p->options;
+	int status;
+
+	if (p->given != NULL && (status = options_set(p, p->given)) != 0)
+		return status;
+	if (o->task == OPTIONS_RECOVERED || o->task == OPTIONS_LIST) {
+		if (word != NULL)
+			return options_wrong(p,
+			    "unexpected argument: %s (see gentilityfs -h)",
+			    word);
+		return o->cache_dir == NULL ? default_cache_dir(p) : 0;
+	}
+	if (o->all && word != NULL)
+		return options_wrong(p, "--all takes no MOUNTPOINT: %s", word);
+	if (o->all)
+		return 0;
+	if (word == NULL || word[0] == '\0')
+		return options_wrong(p,
+		    "MOUNTPOINT is missing: gentilityfs --%s MOUNTPOINT",
+		    o->task == OPTIONS_STATS ? "stats" : "unmount");
+	options_set_string(&o->mountpoint, strdup(word));
+	/* A name, unless there is such a directory. */
+	if (o->task == OPTIONS_UNMOUNT && strchr(word, '/') == NULL &&
+	    access(word, F_OK) == -1) {
+		char *source = NULL;
+
+		status = use_name(p, word, &source);
+		free(source);
+		return status;
+	}
+	return 0;
+}
+
 /* The arguments that are no options; NULL: not given. */
 static int
 set_words(struct parse *p, const char *first, const char *second)
 {
 	struct options *o = p->options;
-	struct source source;
-	int error;
+	int status;
 
-	if (o->task == OPTIONS_STATS) {
-		if (first == NULL || first[0] == '\0')
-			return options_wrong(p,
-			    "MOUNTPOINT is missing: gentilityfs --stats "
-			    "MOUNTPOINT");
-		options_set_string(&o->mountpoint, strdup(first));
-		return 0;
-	}
+	if (o->task != OPTIONS_MOUNT && o->task != OPTIONS_CHECK)
+		return set_subject(p, first);
 	if (first == NULL)
 		return options_wrong(p, "SOURCE is missing: %s%s",
 		    o->task == OPTIONS_CHECK
 			? "gentilityfs --check PROFILE/ROOM[:PATH]"
 			: USAGE_MOUNT,
 		    " (see gentilityfs -h)");
-	error = source_parse(first, &source, p->detail, OPTIONS_DETAIL);
-	if (error == -ENOMEM)
-		options_need(NULL);
-	if (error != 0)
-		return STATUS_USAGE;
-	o->source = source.text;
-	o->profile = source.profile;
-	o->room = source.room;
-	o->path = source.path;
-	if (o->task == OPTIONS_MOUNT) {
-		if (second == NULL || second[0] == '\0')
-			return options_wrong(
-			    p, "MOUNTPOINT is missing: " USAGE_MOUNT);
-		options_set_string(&o->mountpoint, strdup(second));
+	if ((status = are_swapped(p, first, second)) != 0 ||
+	    (status = set_source(p, first)) != 0)
+		return status;
+	if (o->task == OPTIONS_CHECK) {
+		free(o->mountpoint);
+		o->mountpoint = NULL;
+		return complete(p);
 	}
+	if (second != NULL && second[0] != '\0') {
+		o->by_name = false;
+		options_set_string(&o->mountpoint, strdup(second));
+	} else if (o->mountpoint == NULL)
+		return options_wrong(p, "MOUNTPOINT is missing: " USAGE_MOUNT);
 	return complete(p);
 }
 
@@ -414,6 +590,7 @@ options_parse(
 	}
 	status = parse_arguments(&p, argc, argv);
 	free(p.fsname);
+	free(p.given);
 	return status;
 }
 
@@ -428,6 +605,7 @@ options_free(struct options *o)
 	free(o->url);
 	free(o->cacert);
 	free(o->key_file);
+	free(o->log_file);
 	key_free(o->key);
 	free(o->key_from);
 	free(o->cache_dir);
@@ -441,9 +619,9 @@ options_usage(FILE *out)
 {
 	/* clang-format off */
 	fputs(
-"usage: gentilityfs [options] PROFILE/ROOM[:PATH] MOUNTPOINT\n"
-"       gentilityfs --check [options] SOURCE    gentilityfs --stats MOUNTPOINT\n"
-"       fusermount3 -u MOUNTPOINT\n"
+"usage: gentilityfs [options] PROFILE/ROOM[:PATH] MOUNTPOINT, or NAME\n"
+"       gentilityfs --check SOURCE, --stats MOUNTPOINT, --list, --recovered,\n"
+"       --unmount MOUNTPOINT|NAME|--all\n"
 " -f  stay in the foreground   -d  and show each request   -s  one thread\n"
 " -h  this help                -V  version                 -o  NAME[=VALUE],...\n"
 "  key_file=FILE        the key; else $GENTILITY_API_KEY, or what is in\n"
@@ -456,8 +634,8 @@ options_usage(FILE *out)
 "  cache_timeout=S      trust metadata for so many seconds (5)\n"
 "  cache_dir=DIR, cache_size=SIZE   contents kept (~/.cache/gentilityfs, 1G)\n"
 "  cache_entries=N      names and attributes kept (2000000)\n"
-"  timeout=S            give a stalled transfer up (30)\n"
-"  max_connections=N    at a time (8)\n"
+"  timeout=S            give a stalled transfer up (30); max_connections=N (8)\n"
+"  log_file=FILE        instead of syslog or standard error\n"
 "  control=NAME         the file that runs commands (.exec); or no_control\n"
 "  list_control         listed in every directory; no_list_control: in none\n"
 "  no_transform_symlinks, insecure_http, cacert=FILE   see gentilityfs(1)\n"

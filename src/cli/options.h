@@ -22,14 +22,20 @@ struct options {
 	char *url; /* scheme://host[:port][/prefix], no trailing slash */
 	char *cacert; /* absolute; NULL: the system's */
 	char *key_file; /* -o key_file=, or NULL */
+	char *log_file; /* absolute; NULL: none */
 	char *key; /* filled in by key_load(); wiped by options_free() */
 	char *key_from; /* where it was found, for messages */
 
 	enum options_task {
 		OPTIONS_MOUNT,
 		OPTIONS_CHECK, /* mountpoint is NULL */
-		OPTIONS_STATS /* nothing but mountpoint is set */
+		OPTIONS_STATS, /* nothing but mountpoint is set */
+		OPTIONS_LIST, /* nothing is set */
+		OPTIONS_UNMOUNT, /* mountpoint, or all */
+		OPTIONS_RECOVERED /* cache_dir */
 	} task;
+	bool all, forget; /* --unmount --all, --recovered --forget */
+	bool by_name; /* from the configuration: make the mount point */
 	bool json, prometheus; /* how the result is shown */
 	unsigned watch_ms; /* show it again and again; 0: once */
 

@@ -14,6 +14,7 @@ struct parse {
 	bool mount_helper; /* started by mount(8), with its flags */
 	bool sloppy; /* mount(8)'s -s: pass over unknown options */
 	char *fsname;
+	char *given; /* what stands behind all -o, with commas between */
 	/* for the kernel as given; see kernel_options() */
 	bool noexec, noatime, sync, dirsync, auto_unmount;
 };

@@ -71,11 +71,12 @@ log_transfer(const struct http_transfer *t, int error)
 		cut = target + 4 + head;
 		head = 4 + (head > 8 ? 8 : head);
 	}
-	log_debug("%s %.*s%s%s: sent %zu, got %zu bytes, %u ms, HTTP %ld%s%s",
-	    req->method, head, target, head > 0 ? "..." : "",
-	    head > 0 ? cut : target, req->body_len, t->received, t->res->ms,
-	    t->res->status, error != 0 ? ", " : "",
-	    error != 0 ? t->res->detail : "");
+	log_debug(
+	    "%s: %s %.*s%s%s: sent %zu, got %zu bytes, %u ms, HTTP %ld%s%s",
+	    req->kind != NULL ? req->kind : "request", req->method, head,
+	    target, head > 0 ? "..." : "", head > 0 ? cut : target,
+	    req->body_len, t->received, t->res->ms, t->res->status,
+	    error != 0 ? ", " : "", error != 0 ? t->res->detail : "");
 }
 
 /* Hand the transfer back to its caller; it must not be touched after this. */

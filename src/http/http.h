@@ -32,6 +32,7 @@ struct http_config {
 
 struct http_request {
 	const char *method; /* "GET" or "POST" */
+	const char *kind; /* what it is for, in the log; or NULL */
 	const char *target; /* "/..." percent-encoded, put after base_url */
 	const void *body; /* POST: JSON */
 	size_t body_len;

@@ -20,6 +20,7 @@ struct control;
 struct dir_handle;
 struct open_file;
 struct send;
+struct trace;
 struct bulk;
 
 #define BULK_ROWS 16
@@ -32,6 +33,7 @@ struct fs {
 	struct store *store;
 	struct notify *notify;
 	struct control *control;
+	struct trace *trace; /* with -d only */
 	struct pool *pool;
 	TAILQ_HEAD(, send) sends; /* under way; under the tree's lock */
 	bool mounted;

@@ -10,6 +10,7 @@
 #include "content/content.h"
 #include "kernel/control.h"
 #include "kernel/fs_impl.h"
+#include "kernel/trace.h"
 #include "base/log.h"
 #include "base/thread.h"
 
@@ -218,6 +219,9 @@ after_run(void *arg, const struct change_list *changes)
 	fs_check(fs, now > trust ? now - trust : 1);
 }
 
+/* Where libfuse's lines of -d go; its log function gets no argument. */
+static _Atomic(struct trace *) tracing;
+
 /* libfuse's own words are for developers once the mount is there. */
 static void
 libfuse_log(enum fuse_log_level level, const char *fmt, va_list ap)
@@ -231,6 +235,8 @@ libfuse_log(enum fuse_log_level level, const char *fmt, va_list ap)
 		line[len - 1] = '\0';
 	if (level <= FUSE_LOG_ERR && strstr(line, "writing device") == NULL)
 		log_error("%s", line);
+	else if (tracing != NULL)
+		trace_take(tracing, line);
 	else
 		log_debug("%s", line);
 }
@@ -273,6 +279,7 @@ mount_arguments(const struct options *o, struct fuse_args *args)
 	    (o->default_permissions &&
 		add_option(args, "default_permissions", "") == -1) ||
 	    (o->read_only && add_option(args, "ro", "") == -1) ||
+	    (o->debug && add_option(args, "debug", "") == -1) ||
 	    (o->fuse_options != NULL && *o->fuse_options != '\0' &&
 		add_option(args, o->fuse_options, "") == -1)) {
 		free(source);
@@ -300,6 +307,8 @@ fs_free(struct fs *fs)
 	store_close(fs->store);
 	if (fs->session != NULL)
 		fuse_session_destroy(fs->session);
+	tracing = NULL;
+	trace_close(fs->trace);
 	free(fs);
 }
 
@@ -339,6 +348,9 @@ fs_mount(struct fs **out, const struct options *options, struct room *room,
 	tree_hide_name(fs->tree, options->control);
 	tree_on_free(fs->tree, hook_free, fs);
 	tree_on_rebase(fs->tree, hook_rebase, fs);
+	if (options->debug && (error = trace_open(&fs->trace, fs->tree)) != 0)
+		goto fail;
+	tracing = fs->trace;
 	fuse_set_log_func(libfuse_log);
 	fs->session = fuse_session_new(&args, &fs_ops, sizeof fs_ops, fs);
 	if (fs->session == NULL) {
@@ -454,6 +466,7 @@ signal_thread(void *arg)
 		if (sig == SIGUSR1) /* fs_loop() is done */
 			break;
 		if (sig == SIGHUP) {
+			log_reopen_file();
 			log_info("SIGHUP: checking everything anew");
 			check_later(s->fs);
 			continue;

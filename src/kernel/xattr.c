@@ -7,6 +7,7 @@
 
 #include "content/content.h"
 #include "kernel/fs_impl.h"
+#include "base/log.h"
 #include "base/stats_text.h"
 
 /*
@@ -54,25 +55,33 @@ get_stats(struct fs *fs, enum stats_form form, char **text, size_t *len)
 	    .mountpoint = fs->options->mountpoint,
 	    .url = room_url(fs->room),
 	    .root = room_root(fs->room),
+	    .cache_dir = fs->options->cache_dir,
 	    .pid = getpid(),
 	    .contact_ms = room_contact_age(fs->room),
 	};
+	struct log_entry *warnings;
 	char instance[37];
 	int error;
 
 	if ((counts = malloc(sizeof *counts)) == NULL)
 		return -ENOMEM;
-	if ((error = stats_take(room_stats(fs->room), counts)) != 0) {
+	if ((warnings = calloc(LOG_KEPT, sizeof *warnings)) == NULL) {
 		free(counts);
-		return error;
+		return -ENOMEM;
 	}
+	if ((error = stats_take(room_stats(fs->room), counts)) != 0)
+		goto out;
 	v.counts = counts;
+	v.warnings = warnings;
+	v.warning_count = log_copy_warnings(warnings);
 	room_instance(fs->room, instance);
 	v.instance = instance;
 	count_unsent(fs, &v);
 	store_get_usage(fs->store, &v.cache_used, &v.cache_limit);
 	error = stats_format(&v, form, XATTR_MAX, text, len);
 	stats_snapshot_free(counts);
+out:
+	free(warnings);
 	free(counts);
 	return error;
 }

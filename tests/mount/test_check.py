@@ -1,8 +1,10 @@
 """gentilityfs --check: what it finds, in lines and in JSON."""
 
+import http.server
 import json
 import os
 import socket
+import threading
 
 import pytest
 
@@ -213,6 +215,28 @@ def test_nobody_there_is_told_soon(url, tmp_path):
                      "XDG_CACHE_HOME": "/tmp"})
     assert mount.status == 1 and mount.err.count(b"\n") == 1
     assert url.encode() in mount.err
+
+
+def test_a_server_that_is_another_is_said_once(tmp_path):
+    """S2: not as a service that answers and fails."""
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>It works!</html>")
+        do_GET = do_POST
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        done = check(PROFILE + "/r", options=f"url={url},timeout=20")
+        server.shutdown()
+    assert_fails(done, "service", url)
+    assert "service" not in by_name(done, "ok")
 
 
 def test_a_silent_service_is_waited_for_as_long_as_told(room):

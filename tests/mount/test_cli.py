@@ -126,6 +126,10 @@ USAGE = [
     (["-o", "url=https://"], "url=https:"),
     (["-o", "remount"], "remount"),
     (["-o"], "-o"),
+    (["-o", "cach_timeout=3"], "did you mean cache_timeout?"),
+    (["-o", "keyfile=/x"], "did you mean key_file?"),
+    (["--chekc"], "did you mean --check?"),
+    (["-o", "cacert=/none/such"], "/none/such: No such file"),
 ]
 
 
@@ -134,6 +138,12 @@ def test_wrong_option(words, part, mountpoint):
     """C1"""
     assert_fails(run(SOURCE, mountpoint, *words), 2, part)
     assert not mounted(mountpoint)
+
+
+def test_swapped_arguments(mountpoint):
+    """C1"""
+    assert_fails(run(mountpoint, SOURCE), 2, "SOURCE comes first",
+                 f"gentilityfs {SOURCE} {mountpoint}")
 
 
 SOURCES = ["r", "", "not-a-uuid/r", PROFILE, PROFILE + "/", PROFILE + "/a/b",
@@ -200,6 +210,8 @@ def test_missing_key(tmp_path, mountpoint):
     (KEY, 0o640, "chmod 600"),
     (KEY, 0o604, "chmod 600"),
     ("two words", 0o600, "does not hold a key"),
+    (f'"{KEY}"', 0o600, "in quotes"),
+    (f"'{KEY}", 0o600, "in quotes"),
     ("x" * 5000, 0o600, "does not hold a key"),
     ("a\0b", 0o600, "does not hold a key"),
 ])

@@ -1,13 +1,17 @@
 """gentilityfs --stats: what a mount does, in its three forms."""
 
 import errno
+import fcntl
 import json
 import os
 import pty
 import re
 import select
 import signal
+import struct
 import subprocess
+import termios
+import time
 
 import pytest
 
@@ -216,7 +220,7 @@ def test_unsent_data_shows_until_it_is_sent(any_m):
     try:
         wait_until(lambda: numbers(any_m)["unsent"]
                    == {"files": 1, "bytes": 12345}, DEADLINE)
-        assert "unsent    1 files, 12 KB" in stats(any_m)
+        assert "unsent    1 file, 12 KB" in stats(any_m)
     finally:
         os.close(go_on)
     call.result()
@@ -370,6 +374,41 @@ def test_watch_in_a_terminal(any_m):
             pass
         status = os.waitpid(pid, 0)[1]
     assert os.WTERMSIG(status) in (signal.SIGINT, signal.SIGKILL)
+
+
+def test_watch_fits_the_terminal_and_ends_with_q(any_m):
+    """S5: 80 columns, and the terminal is afterwards as it was."""
+    any_m.ls()
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execv(DRIVER, [DRIVER, "--stats", "--watch=600", any_m.dir])
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    try:
+        text = b""
+        while b"metadata" not in text:
+            assert select.select([fd], [], [], DEADLINE)[0], text
+            text += os.read(fd, 65536)
+        wait_until(lambda: not termios.tcgetattr(fd)[3] & termios.ECHO)
+        os.write(fd, b"xq")
+        status = os.waitpid(pid, 0)[1]
+    finally:
+        os.close(fd)
+    assert os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0
+    for line in re.sub(rb"\x1b\[[0-9;]*[A-Za-z]", b"", text).splitlines():
+        assert len(line) <= 80, line
+
+
+def test_warnings_are_kept(any_m):
+    """S8: what went wrong reaches who has no system log."""
+    assert numbers(any_m)["warnings"] == []
+    any_m.room.fault({"status": 401}, kind="any")
+    with pytest.raises(PermissionError):
+        do(os.listdir, any_m("tmp"))
+    any_m.room.no_faults()
+    found = numbers(any_m)["warnings"]
+    assert found and abs(found[-1]["time"] - time.time()) < 600
+    assert any("401" in w["text"] or "key" in w["text"] for w in found), found
+    assert found[-1]["text"] in stats(any_m)
 
 
 # --- what can't work ----------------------------------------------------------

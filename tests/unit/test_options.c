@@ -170,7 +170,8 @@ every_option_is_understood(void **state)
 {
 	assert_int_equal(
 	    parse(ROOM, "/mnt", "-o",
-		"url=https://h.example/api//,key_file=/k,cacert=/c,allow_other,"
+		"url=https://h.example/api//,key_file=/k,cacert=/dev/"
+		"null,allow_other,"
 		"default_permissions,nonempty,uid=7,gid=8,umask=027,idmap=none,"
 		"cache_timeout=0.25,cache_dir=/d,cache_size=3M,timeout=9,"
 		"max_connections=2,control=.run,list_control,"
@@ -178,7 +179,7 @@ every_option_is_understood(void **state)
 	    0);
 	assert_string_equal(o.url, "https://h.example/api");
 	assert_string_equal(o.key_file, "/k");
-	assert_string_equal(o.cacert, "/c");
+	assert_string_equal(o.cacert, "/dev/null");
 	assert_true(o.allow_other && o.default_permissions && o.nonempty);
 	assert_true(o.set_uid && o.uid == 7 && o.set_gid && o.gid == 8);
 	assert_true(o.set_umask && o.umask == 027);

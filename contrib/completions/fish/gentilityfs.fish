@@ -7,6 +7,13 @@ function __gentilityfs_sources
     sed -n 's/^[[:space:]]*\(gentilityfs#\)\{0,1\}\([0-9A-Fa-f-]\{36\}\/[^[:space:]]*\)[[:space:]].*/\2/p' /etc/fstab 2>/dev/null
     set -l files $XDG_CONFIG_HOME/gentilityfs/*.conf /etc/gentilityfs/*.conf
     sed -n 's/^SOURCE=//p' /dev/null $files
+    __gentilityfs_rooms
+end
+
+# Rooms that the configuration names.
+function __gentilityfs_rooms
+    set -q XDG_CONFIG_HOME; or set -l XDG_CONFIG_HOME ~/.config
+    sed -n 's/^[[:space:]]*\[\(.*\)\].*/\1/p' $XDG_CONFIG_HOME/gentilityfs/config /etc/gentilityfs/config 2>/dev/null
 end
 
 function __gentilityfs_mountpoints
@@ -33,6 +40,7 @@ function __gentilityfs_names
         insecure_http 'allow http:// to another machine' \
         key_file= 'the key' \
         list_control 'list .exec in every directory' \
+        log_file= 'the log' \
         max_connections= 'at a time (8)' \
         no_control 'no .exec' \
         no_list_control 'list .exec nowhere' \
@@ -56,7 +64,7 @@ function __gentilityfs_options
     set -l before (string replace -r '[^,]*$' '' -- $token)
     set -l item (string replace -r '.*,' '' -- $token)
     switch $item
-        case 'cache_dir=*' 'key_file=*' 'cacert=*'
+        case 'cache_dir=*' 'key_file=*' 'cacert=*' 'log_file=*'
             set -l name (string replace -r '=.*' '' -- $item)
             set -l value (string replace -r '^[^=]*=' '' -- $item)
             for path in $value*
@@ -87,8 +95,10 @@ function __gentilityfs_given
     test $count = $argv[1]
 end
 
+# Is it about a mount that is there?
 function __gentilityfs_stats
-    contains -- --stats (commandline -opc)
+    set -l words (commandline -opc)
+    contains -- --stats $words; or contains -- --unmount $words
 end
 
 complete -c gentilityfs -f
@@ -103,6 +113,11 @@ complete -c gentilityfs -s h -l help -d 'show a help'
 complete -c gentilityfs -s V -l version -d 'show the version'
 complete -c gentilityfs -l check -d 'check the way to a room and what it can do'
 complete -c gentilityfs -l stats -d 'show what a mount does'
+complete -c gentilityfs -l list -d 'show what is mounted'
+complete -c gentilityfs -l unmount -d 'unmount, and wait until all is sent'
+complete -c gentilityfs -l all -d 'every mount of yours'
+complete -c gentilityfs -l recovered -d 'show what could not be sent'
+complete -c gentilityfs -l forget -d 'remove it'
 complete -c gentilityfs -l json -d 'for programs'
 complete -c gentilityfs -l prometheus -d 'in the form of Prometheus'
 complete -c gentilityfs -l watch -d 'go on showing it'
