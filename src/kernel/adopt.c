@@ -4,6 +4,7 @@
 
 #include "content/content.h"
 #include "kernel/change.h"
+#include "kernel/made.h"
 
 /* What a change has done in the VM, as its answer tells, in the tree. */
 
@@ -24,6 +25,11 @@ change_adopt_attr(struct fs *fs, struct node *n, const struct room_change *op,
 
 	same.ctime = v.ctime;
 	kept = validator_equal(&same, &v);
+	/* Its time is a part of what it is known by. */
+	if (S_ISLNK(n->attr.mode) && S_ISLNK(now->self.mode) &&
+	    old.ino == v.ino && old.dev == v.dev && old.mtime != v.mtime &&
+	    made_has(fs->made, &n->attr, n->target))
+		made_add(fs->made, &now->self, n->target);
 	if (S_ISREG(n->attr.mode) && kept)
 		store_rename(fs->store, &old, &v);
 	tree_adopt_own(fs->tree, n, &now->self, now->checked);
@@ -68,6 +74,8 @@ change_new_entry(struct change_job *c, struct node *dir,
 
 	if (op->op == ROOM_SYMLINK)
 		e.target = (char *)op->to;
+	if (c->made)
+		made_add(c->fs->made, &now->self, op->to);
 	n = tree_adopt_entry(c->fs->tree, dir, &e, UINT64_MAX, now->checked);
 	if (n == NULL) {
 		tree_doubt_dir(dir);

@@ -6,7 +6,7 @@
 
 #include "content/content.h"
 #include "kernel/control.h"
-#include "kernel/fs_impl.h"
+#include "kernel/link.h"
 
 static struct timespec
 timespec_of(int64_t ns)
@@ -66,7 +66,7 @@ fs_fill_stat(struct fs *fs, const struct node *n, struct stat *st)
 	st->st_ino = n->first_ino != 0 ? n->first_ino : fs_ino(fs, a);
 	st->st_size = a->size > INT64_MAX ? INT64_MAX : (off_t)a->size;
 	/* Programs take a link's size for the length of its text. */
-	if (S_ISLNK(a->mode) && (text = fs_link_text(fs, n)) != NULL) {
+	if (S_ISLNK(a->mode) && (text = link_text(fs, n, NULL)) != NULL) {
 		st->st_size = strlen(text);
 		free(text);
 	}
@@ -92,7 +92,9 @@ fs_fill_entry(
 		checked = n->checked;
 	e->entry_timeout = tree_trust(fs->tree, checked);
 	node_tell(n);
-	e->attr_timeout = n->local ? 0 : tree_trust(fs->tree, n->checked);
+	e->attr_timeout = n->local || link_varies(fs, n)
+	    ? 0
+	    : tree_trust(fs->tree, n->checked);
 }
 
 void
@@ -136,6 +138,12 @@ fs_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		st.st_nlink = 0;
 	node_tell(n);
 	trust = n->control || n->local ? 0 : tree_trust(fs->tree, n->checked);
+	if (link_varies(fs, n)) {
+		trust = 0;
+		if (link_is_versioned(fs, n, fuse_req_ctx(req)->pid, true))
+			st.st_size = (off_t)strlen(n->target);
+		n->looked_by = fuse_req_ctx(req)->pid;
+	}
 	tree_unlock(fs->tree);
 	fuse_reply_attr(req, &st, trust);
 }

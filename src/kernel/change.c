@@ -6,6 +6,8 @@
 
 #include "content/content.h"
 #include "kernel/change.h"
+#include "kernel/link.h"
+#include "kernel/made.h"
 
 /*
  * Changes of names and attributes run as jobs, so that an interrupted caller
@@ -62,6 +64,7 @@ change_run(struct job *job)
 	    c->error != -ENOTEMPTY && c->error != -EROFS)
 		change_doubt(c);
 	tree_unlock(fs->tree);
+	made_save(fs->made);
 	if (c->error == -EREMOTEIO)
 		c->error = -EIO;
 }
@@ -184,7 +187,8 @@ make_entry(fuse_req_t req, fuse_ino_t parent, const char *name,
 				c->nops = 2;
 			}
 			if (what->to != NULL &&
-			    (c->ops[0].to = strdup(what->to)) == NULL)
+			    (c->ops[0].to = link_target(
+				 fs, dir, what->to, &c->made)) == NULL)
 				error = -ENOMEM;
 		}
 	}

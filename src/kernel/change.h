@@ -18,6 +18,7 @@ struct change_job {
 	struct room_changed now[2];
 	uint64_t dir, to_dir, node; /* held; 0: none */
 	char *name, *to_name; /* owned */
+	bool made; /* a symlink that would read otherwise: it is noted */
 	char *hidden; /* where an open file goes; owned */
 	uint64_t hides; /* that file; held */
 	uint64_t left; /* it loses one of its names, and ops[1] looks at

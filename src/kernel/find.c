@@ -4,7 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "kernel/fs_impl.h"
+#include "kernel/follow.h"
 #include "base/log.h"
 
 /* Larger directories are not listed anew to check one name. */
@@ -338,6 +338,12 @@ fs_find_node(struct fs *fs, struct wait *w, fuse_ino_t id, bool strict,
 			return -ESTALE;
 		}
 		*out = n;
+		if (n->guess != NULL) {
+			tree_unlock(t);
+			if ((error = fs_follow(fs, w, id)) != 0)
+				return error;
+			continue;
+		}
 		if (S_ISDIR(n->attr.mode) && n->dir->used != 0)
 			tree_use_dir(t, n);
 		/* Removed, but held open: what was known stays so. */

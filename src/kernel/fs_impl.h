@@ -17,6 +17,7 @@
 
 struct content;
 struct control;
+struct made;
 struct dir_handle;
 struct open_file;
 struct send;
@@ -34,6 +35,7 @@ struct fs {
 	struct notify *notify;
 	struct control *control;
 	struct trace *trace; /* with -d only */
+	struct made *made;
 	struct pool *pool;
 	TAILQ_HEAD(, send) sends; /* under way; under the tree's lock */
 	bool mounted;
@@ -90,9 +92,6 @@ struct fs *fs_of(fuse_req_t);
 
 /* The kernel's view of attributes. */
 void fs_fill_stat(struct fs *, const struct node *, struct stat *);
-
-/* A symlink's text as the mount shows it; malloc'ed.  Tree locked. */
-char *fs_link_text(struct fs *, const struct node *);
 
 /* Reply with a node: counts it as known to the kernel.  Lock held; drops it. */
 void fs_reply_node(struct fs *, fuse_req_t, struct node *dir, struct node *);

@@ -7,6 +7,7 @@
 
 #include "content/content.h"
 #include "kernel/control.h"
+#include "kernel/follow.h"
 #include "kernel/open_file.h"
 #include "base/log.h"
 #include "kernel/procfd.h"
@@ -142,6 +143,13 @@ fs_read_file(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
 		if (n == NULL || n->stale || h->torn) {
 			tree_unlock(fs->tree);
 			return -ESTALE;
+		}
+		if (n->guess != NULL) {
+			tree_unlock(fs->tree);
+			tries++;
+			if ((error = fs_follow(fs, w, ino)) != 0)
+				return error;
+			continue;
 		}
 		checked = n->checked;
 		replaced = n->replaced;

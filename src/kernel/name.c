@@ -3,8 +3,13 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "kernel/fs_impl.h"
-#include "tree/symlink.h"
+#include "kernel/link.h"
+#include "kernel/made.h"
+
+/* A text that is longer the kernel does not take. */
+#define LINK_TEXT_MAX 4096
+/* So many names are looked for on the way of one link. */
+#define LINK_TRIES 16
 
 void
 fs_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -68,21 +73,44 @@ fs_forget_multi(fuse_req_t req, size_t n, struct fuse_forget_data *f)
 	fuse_reply_none(req);
 }
 
-char *
-fs_link_text(struct fs *fs, const struct node *n)
+/*
+ * The text of a link for somebody; what has to be known for it is asked for.
+ * 0, or -errno.  Unlocks the tree.
+ */
+static int
+readlink_get(
+    struct fs *fs, struct wait *w, fuse_ino_t ino, pid_t pid, char **text)
 {
-	struct node *up = node_parent(n);
-	char *dir, *text;
+	struct link_ask ask = {0};
+	struct node *n, *child;
+	int error, tries;
 
-	if (!fs->options->transform_symlinks || up == NULL)
-		return strdup(n->target);
-	if (*n->target != '/' && strstr(n->target, "..") == NULL)
-		return strdup(n->target); /* stays below: the usual case */
-	if ((dir = tree_path(fs->tree, up, NULL)) == NULL)
-		return NULL;
-	text = symlink_transform(n->target, dir, room_root(fs->room));
-	free(dir);
-	return text;
+	for (tries = 0;; tries++) {
+		if ((error = fs_find_node(fs, w, ino, false, &n)) != 0)
+			return error;
+		if (!S_ISLNK(n->attr.mode))
+			error = -EINVAL;
+		else if (tree_is_broken_word(fs->tree, n))
+			error = -ESTALE; /* the kernel begins anew */
+		else if (link_varies(fs, n) &&
+		    link_is_versioned(fs, n, pid, false))
+			*text = strdup(n->target);
+		else
+			*text =
+			    link_text(fs, n, tries < LINK_TRIES ? &ask : NULL);
+		if (error == 0 && *text == NULL)
+			error = -errno;
+		tree_unlock(fs->tree);
+		if (error != -EAGAIN)
+			return error;
+		error = fs_find_child(fs, w, ask.dir, ask.name, &child);
+		free(ask.name);
+		if (error == 0)
+			tree_unlock(fs->tree);
+		else if (error != -ENOENT && error != -ESTALE &&
+		    error != -EACCES && error != -ENOTDIR)
+			return error;
+	}
 }
 
 void
@@ -90,24 +118,18 @@ fs_readlink(fuse_req_t req, fuse_ino_t ino)
 {
 	struct fs *fs = fs_of(req);
 	char *text = NULL;
-	struct node *n;
 	struct wait w;
 	int error;
 
+	/* Another mount of the room may have made it. */
+	made_refresh(fs->made);
 	fs_wait_begin(req, &w);
-	error = fs_find_node(fs, &w, ino, false, &n);
+	error = readlink_get(fs, &w, ino, fuse_req_ctx(req)->pid, &text);
 	fs_wait_end(req, &w);
-	if (error != 0) {
-		fuse_reply_err(req, -error);
-		return;
-	}
-	if (!S_ISLNK(n->attr.mode))
-		error = EINVAL;
-	else if ((text = fs_link_text(fs, n)) == NULL)
-		error = ENOMEM;
-	tree_unlock(fs->tree);
+	if (error == 0 && strlen(text) >= LINK_TEXT_MAX)
+		error = -ENAMETOOLONG;
 	if (error != 0)
-		fuse_reply_err(req, error);
+		fuse_reply_err(req, -error);
 	else
 		fuse_reply_readlink(req, text);
 	free(text);

@@ -198,17 +198,21 @@ open_unnamed(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
 	return error == -EAGAIN ? -ESTALE : error;
 }
 
-/* The name of a file that is to be read, should it be replaced meanwhile. */
+/* The name of a file that is opened, should another have it by the time that
+ * we know; *named: it is one that others see. */
 static char *
-path_to_read(struct fs *fs, fuse_ino_t ino, const struct open_file *h)
+path_to_open(struct fs *fs, fuse_ino_t ino, bool *named)
 {
 	char *path = NULL;
 	struct node *n;
 
+	*named = false;
 	tree_lock(fs->tree);
 	n = tree_get(fs->tree, ino);
-	if (n != NULL && !h->writes && S_ISREG(n->attr.mode) && !n->control)
+	if (n != NULL && S_ISREG(n->attr.mode) && !n->control) {
 		path = fs_path_of(fs, n);
+		*named = path != NULL && !SLIST_EMPTY(&n->names);
+	}
 	tree_unlock(fs->tree);
 	return path;
 }
@@ -221,7 +225,7 @@ fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct node *n;
 	struct wait w;
 	char *path = NULL;
-	bool fetch = false, dead;
+	bool fetch = false, dead, named;
 	int error;
 
 	if ((h = handle_new(fs, fi)) == NULL) {
@@ -229,7 +233,7 @@ fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return;
 	}
 	fs_wait_begin(req, &w);
-	path = path_to_read(fs, ino, h);
+	path = path_to_open(fs, ino, &named);
 	error = fs_find_node(fs, &w, ino, true, &n);
 	if (error != 0) {
 		fs_wait_end(req, &w);
@@ -238,13 +242,16 @@ fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		fuse_reply_err(req, -error);
 		return;
 	}
-	dead = !n->control && n->opens == 0 && node_is_dead(fs->tree, n);
+	/* It may be open, and so be known by another name or by none. */
+	dead = !n->control &&
+	    (named ? tree_find(fs->tree, path) != n
+		   : n->opens == 0 && node_is_dead(fs->tree, n));
 	handle_attach(h, n);
 	if (n->control) {
 		error = open_control(fs, req, n, h, fi);
 	} else if (dead) {
 		/* Gone: the kernel looks the name up again. */
-		if (!n->replaced || n->attr.size > OPEN_FETCH) {
+		if (!n->replaced || n->attr.size > OPEN_FETCH || h->writes) {
 			free(path);
 			path = NULL;
 		}

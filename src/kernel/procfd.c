@@ -1,6 +1,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "kernel/procfd.h"
 
@@ -19,6 +20,23 @@ procfd_process(pid_t thread)
 			break;
 	fclose(f);
 	return tgid;
+}
+
+bool
+procfd_name(pid_t thread, char out[PROCFD_NAME])
+{
+	char path[64];
+	bool got;
+	FILE *f;
+
+	snprintf(path, sizeof path, "/proc/%d/comm", (int)thread);
+	if ((f = fopen(path, "re")) == NULL)
+		return false;
+	got = fgets(out, PROCFD_NAME, f) != NULL;
+	fclose(f);
+	if (got)
+		out[strcspn(out, "\n")] = '\0';
+	return got;
 }
 
 /* What /proc tells of a descriptor: enough to see that two are one file. */

@@ -10,6 +10,10 @@
 /* The process that a thread belongs to; 0: unknown. */
 pid_t procfd_process(pid_t thread);
 
+/* The name by which a thread runs, as ps shows it; false: unknown. */
+#define PROCFD_NAME 32
+bool procfd_name(pid_t thread, char out[PROCFD_NAME]);
+
 /*
  * Shells redirect by dup2(2) and close(2), so a close need not be the last:
  * does the process hold another descriptor, open for writing, for a file with

@@ -11,6 +11,7 @@
 #include "kernel/control.h"
 #include "kernel/fs_impl.h"
 #include "kernel/trace.h"
+#include "kernel/made.h"
 #include "base/log.h"
 #include "base/thread.h"
 
@@ -63,11 +64,14 @@ fs_init(void *userdata, struct fuse_conn_info *conn)
 {
 	(void)userdata;
 	conn->want &= ~(conn->capable & FUSE_CAP_WRITEBACK_CACHE);
+	/* Not FUSE_CAP_CACHE_SYMLINKS: how a link reads depends on who asks and
+	 * on where it is, and the kernel would cut it to the length it knows.
+	 */
 	conn->want |= conn->capable &
 	    (FUSE_CAP_ASYNC_READ | FUSE_CAP_AUTO_INVAL_DATA |
 		FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
-		FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_CACHE_SYMLINKS |
-		FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_SPLICE_WRITE);
+		FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ATOMIC_O_TRUNC |
+		FUSE_CAP_SPLICE_WRITE);
 	/* 12 by default: read-ahead would not overlap. */
 	conn->max_background = 64;
 }
@@ -156,11 +160,14 @@ static void
 hook_replaced(void *arg)
 {
 	struct fs *fs = arg;
+	char instance[37];
 	uint64_t ids[256];
 	size_t n, i;
 
 	tree_replace(fs->tree);
 	store_clear(fs->store);
+	room_instance(fs->room, instance);
+	made_replace(fs->made, instance);
 	while ((n = tree_local_nodes(fs->tree, ids, 256)) > 0)
 		for (i = 0; i < n; i++)
 			fs_recover(fs, ids[i], -ESTALE);
@@ -304,6 +311,7 @@ fs_free(struct fs *fs)
 	if (fs->tree != NULL)
 		tree_set_notify(fs->tree, NULL);
 	tree_close(fs->tree);
+	made_close(fs->made);
 	store_close(fs->store);
 	if (fs->session != NULL)
 		fuse_session_destroy(fs->session);
@@ -320,7 +328,7 @@ fs_mount(struct fs **out, const struct options *options, struct room *room,
 	struct room_hooks hooks;
 	struct rlimit files;
 	struct fs *fs;
-	char label[512];
+	char label[512], instance[37];
 	int error;
 
 	if ((fs = calloc(1, sizeof *fs)) == NULL)
@@ -332,6 +340,7 @@ fs_mount(struct fs **out, const struct options *options, struct room *room,
 	TAILQ_INIT(&fs->dirs);
 	TAILQ_INIT(&fs->bulk.jobs);
 	fs_room_label(fs, label, sizeof label);
+	room_instance(room, instance);
 	snprintf(detail, 512, "cannot start");
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
 		files.rlim_cur = files.rlim_max;
@@ -342,6 +351,7 @@ fs_mount(struct fs **out, const struct options *options, struct room *room,
 		 &fs->tree, room_root(room), options->cache_timeout_ms)) != 0 ||
 	    (error = store_open(&fs->store, room, options->cache_dir,
 		 options->cache_size, label)) != 0 ||
+	    (error = made_open(&fs->made, options->cache_dir, instance)) != 0 ||
 	    (error = pool_open(&fs->pool)) != 0 ||
 	    (error = control_open(&fs->control, room, after_run, fs)) != 0)
 		goto fail;

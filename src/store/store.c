@@ -391,6 +391,36 @@ blob_has(struct blob *b, uint64_t size)
 	return has;
 }
 
+bool
+blob_covers(struct blob *b, uint64_t offset, size_t len)
+{
+	bool has;
+
+	pthread_mutex_lock(&b->store->lock);
+	has = intervals_cover(&b->present, offset, offset + len);
+	pthread_mutex_unlock(&b->store->lock);
+	return has;
+}
+
+bool
+blob_last(struct blob *b, uint64_t most, uint64_t *offset, size_t *len)
+{
+	const struct interval *last = NULL;
+
+	pthread_mutex_lock(&b->store->lock);
+	if (b->saved)
+		disk_load(b);
+	if (b->present.count > 0) {
+		last = &b->present.v[b->present.count - 1];
+		*offset = last->start;
+		if (last->end - last->start > most)
+			*offset = last->end - most;
+		*len = last->end - *offset;
+	}
+	pthread_mutex_unlock(&b->store->lock);
+	return last != NULL;
+}
+
 /*
  * Make room for len more bytes of b: the longest unused go first; when only
  * files in use are left, b's own older bytes.  False: it can't be stored.

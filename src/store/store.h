@@ -36,6 +36,11 @@ void blob_hold(struct blob *);
 void blob_put(struct blob *); /* NULL is ok */
 /* Are the first `size` bytes here? */
 bool blob_has(struct blob *, uint64_t size);
+/* Are these? */
+bool blob_covers(struct blob *, uint64_t offset, size_t len);
+/* The last bytes that are here, in one piece and at most so many; false: none
+ * are. */
+bool blob_last(struct blob *, uint64_t most, uint64_t *offset, size_t *len);
 
 /* Bytes of a blob, to be given back with span_free(). */
 struct span {

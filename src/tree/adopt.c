@@ -81,9 +81,13 @@ node_matches(struct tree *t, struct node *n, const struct entry *e)
 		return shared == n;
 	if (!S_ISREG(e->attr.mode))
 		return true;
+	/* An open file that was found elsewhere is taken to here. */
+	if (follow_find(t, &e->attr) != NULL && follow_find(t, &e->attr) != n)
+		return false;
 	if (n->attr.ino != e->attr.ino || n->attr.dev != e->attr.dev)
-		/* What is written is meant for this name. */
-		return !n->linked && n->writers > 0;
+		/* What is written is meant for this name, if it is not known
+		 * to be elsewhere. */
+		return !n->linked && n->writers > 0 && !n->moving;
 	return n->opens > 0 || n->linked || n->nlookup == 0 ||
 	    (n->attr.size == e->attr.size && n->attr.mtime == e->attr.mtime);
 }
@@ -102,13 +106,20 @@ tree_adopt_entry(struct tree *t, struct node *dir, const struct entry *e,
 	}
 	if (d != NULL) {
 		was = d->node;
-		was->replaced = true;
+		was->replaced = !was->moving;
 		node_hold(was);
+		tree_break_word(t, d);
 		tree_remove(t, d);
+		if (SLIST_EMPTY(&was->names) && was->opens > 1)
+			follow_lose(t, was);
 		if (was->nlookup > 0 && t->notify != NULL)
 			notify_entry(t->notify, dir->id, e->name);
 	}
-	if ((n = tree_find_linked(t, &e->attr)) == NULL) {
+	if ((n = tree_find_linked(t, &e->attr)) == NULL &&
+	    (n = follow_find(t, &e->attr)) != NULL &&
+	    follow_take(n, &e->attr) != 0)
+		n = NULL;
+	if (n == NULL) {
 		if ((n = node_new(t, &e->attr, e->target)) == NULL)
 			goto out;
 		n->checked = checked;
@@ -135,8 +146,15 @@ out:
 static void
 tree_vanish(struct tree *t, struct dentry *d)
 {
-	if (d->node->nlookup > 0 && t->notify != NULL)
-		notify_deleted(t->notify, d->parent->id, d->node->id, d->name);
+	tree_break_word(t, d);
+	if (d->node->nlookup > 0 && t->notify != NULL) {
+		if (d->node->moving) /* it is not gone */
+			notify_entry(t->notify, d->parent->id, d->name);
+		else
+			notify_deleted(
+			    t->notify, d->parent->id, d->node->id, d->name);
+	}
+	follow_lose(t, d->node);
 	tree_remove(t, d);
 }
 
@@ -172,13 +190,6 @@ vanish_between(struct tree *t, struct dentry *d, const struct dentry *end,
 	}
 }
 
-/* Our own hidden files in the VM (vm/piece.sh, vm/commit.sh). */
-static bool
-name_is_ours(const char *name)
-{
-	return strncmp(name, ".gentilityfs-", 13) == 0;
-}
-
 void
 tree_adopt_listing(
     struct tree *t, const struct listing *l, uint64_t epoch, uint64_t checked)
@@ -201,6 +212,7 @@ tree_adopt_listing(
 	    dir->dir->listed > checked)
 		goto out;
 	known = dir->dir->listed != 0;
+	follow_begin(t, dir, l, epoch, checked);
 	d = RB_MIN(dentries, &dir->dir->names);
 	for (i = 0; i < l->count; i++) {
 		e = &l->entries[i];
@@ -244,6 +256,7 @@ tree_adopt_listing(
 	if (known && differs && dir->nlookup > 0 && t->notify != NULL)
 		notify_inode(t->notify, dir->id);
 out:
+	follow_end(t);
 	tree_unlock(t);
 }
 

@@ -35,8 +35,9 @@ node_index(struct tree *t, struct node *n)
 {
 	struct link *l;
 
-	if (n->linked || S_ISDIR(n->attr.mode) || n->attr.nlink < 2 ||
-	    n->control)
+	/* How a symlink reads depends on where it is: each name is a node. */
+	if (n->linked || S_ISDIR(n->attr.mode) || S_ISLNK(n->attr.mode) ||
+	    n->attr.nlink < 2 || n->control)
 		return;
 	/* Without memory its names are files of their own. */
 	if ((l = malloc(sizeof *l)) == NULL)

@@ -94,6 +94,7 @@ node_drop(struct tree *t, struct node *n)
 	} else if (n->content != NULL && !n->control) {
 		t->on_free(t->on_free_arg, n->content);
 	}
+	free(n->guess);
 	free(n);
 }
 

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/bsdtree.h"
 
@@ -54,6 +55,8 @@ struct dir {
 	struct node *control[2]; /* .exec and .exec.json, if looked at */
 	uint64_t version; /* grows when its names change */
 	uint64_t shown; /* the version that the kernel may have cached */
+	uint64_t vouched; /* when a link's text was last shown that is right
+			   * only as long as this is a directory; 0: never */
 	bool closed; /* can't be listed (EACCES): names are asked singly */
 };
 
@@ -70,18 +73,23 @@ struct node {
 		char *target; /* S_IFLNK */
 		struct content *content; /* S_IFREG; NULL until opened */
 	};
+	struct attr *guess; /* S_IFREG, open: as it was before it was found by
+			     * another name, if that is the same file; NULL: it
+			     * is for sure, or never was found */
 	uint64_t first_ino; /* shown instead of the VM's number; 0: none */
 	uint64_t told; /* S_IFREG: node_version() that the kernel has seen */
 	uint64_t told_at; /* S_IFREG: when it was told that */
 	uint64_t moved; /* S_IFREG: when somebody else last gave it, or its
 			 * name, other bytes, known to the kernel; 0: never */
 	uint64_t pages; /* S_IFREG: node_version() of the kernel's pages */
+	pid_t looked_by; /* S_IFLNK: the thread that last asked for attr */
 	uint16_t writers; /* S_IFREG: handles that may write */
 	unsigned opens : 24; /* handles and others that need the node */
 	bool linked : 1; /* in the index of hard links */
 	bool control : 1; /* .exec: lives outside the tree, names is empty */
 	bool json : 1; /* control: .exec.json */
 	bool stale : 1; /* of a VM that is gone */
+	bool moving : 1; /* in follow.c, for the time of one listing */
 	bool replaced : 1; /* its name is another file's now */
 	bool moved_once : 1; /* by taking another's name, for the first time
 			      * of late: that does not count yet */
@@ -186,6 +194,14 @@ int tree_rename(
     struct tree *, struct dentry *, struct node *dir, const char *name);
 int tree_link(struct tree *, struct node *, struct node *dir, const char *name);
 
+/*
+ * The text of a link was shown that leads through the directory and back by
+ * "..": were it a link itself a moment later, the kernel would go elsewhere.
+ * So a link that has taken such a name is not shown for some time.
+ */
+void tree_vouch(struct node *dir);
+bool tree_is_broken_word(struct tree *, const struct node *link);
+
 /* Somebody looks into the directory. */
 void tree_use_dir(struct tree *, struct node *dir);
 /*
@@ -217,6 +233,9 @@ bool node_has_moved(const struct node *); /* in that time, or its name has */
 
 /* The kernel is told the node's attributes. */
 void node_tell(struct node *);
+/* Was this guess right?  If not, the file has lost its name. */
+void node_confirm_guess(
+    struct tree *, struct node *, const struct attr *guess, bool same);
 /* Is the node of a VM that is gone, or removed? */
 bool node_is_dead(const struct tree *, const struct node *);
 

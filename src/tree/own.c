@@ -131,3 +131,44 @@ tree_free_lost(struct tree *t)
 	for (i = 0; i < TREE_LOST; i++)
 		free(t->lost[i].name);
 }
+
+void
+tree_vouch(struct node *dir)
+{
+	dir->dir->vouched = room_now();
+}
+
+void
+tree_break_word(struct tree *t, const struct dentry *d)
+{
+	uint64_t now = room_now();
+	struct broken *b;
+
+	if (!S_ISDIR(d->node->attr.mode) || d->node->dir->vouched == 0 ||
+	    d->node->dir->vouched + TREE_BROKEN_MS < now)
+		return;
+	b = &t->broken[t->nbroken++ % TREE_BROKEN];
+	b->dir = d->parent->id;
+	b->at = now;
+	strlcpy(b->name, d->name, sizeof b->name);
+}
+
+bool
+tree_is_broken_word(struct tree *t, const struct node *link)
+{
+	uint64_t now = room_now();
+	const struct broken *b;
+	struct dentry *d;
+	size_t i;
+
+	for (i = 0; i < TREE_BROKEN && i < t->nbroken; i++) {
+		b = &t->broken[i];
+		if (b->at + TREE_BROKEN_MS < now)
+			continue;
+		SLIST_FOREACH (d, &link->names, by_node)
+			if (d->parent->id == b->dir &&
+			    strcmp(d->name, b->name) == 0)
+				return true;
+	}
+	return false;
+}

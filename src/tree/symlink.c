@@ -1,137 +1,167 @@
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "tree/symlink.h"
 
-#define SYMLINK_OUTSIDE ".outside-of-the-mount"
+/* Names below the mount point for what leads out of it: an absolute target,
+ * a relative one. */
+#define SYMLINK_OUTSIDE "/.outside-of-the-mount"
+#define SYMLINK_ABOVE	"/.above-the-mount/"
 
-/* The part of path below root, without a leading slash; NULL: outside. */
+/* The part of path behind root; NULL: it is not below it. */
 static const char *
 below(const char *path, const char *root)
 {
-	size_t len = strlen(root);
+	size_t len = strcmp(root, "/") == 0 ? 0 : strlen(root);
 
-	if (strcmp(root, "/") == 0)
-		len = 0;
 	if (strncmp(path, root, len) != 0 ||
 	    (path[len] != '/' && path[len] != '\0'))
 		return NULL;
-	path += len;
-	return path + strspn(path, "/");
+	return path + len;
 }
 
-/* How many components. */
-static size_t
-depth_of(const char *path)
-{
-	size_t n = 0;
-
-	while (*(path += strspn(path, "/")) != '\0') {
-		path += strcspn(path, "/");
-		n++;
-	}
-	return n;
-}
-
-/* Does a relative target climb above the root, seen from so deep below? */
 static bool
-climbs_out(const char *target, size_t depth)
+is_slashes(const char *text)
 {
-	size_t len;
+	return text[strspn(text, "/")] == '\0';
+}
 
-	for (; *target != '\0'; target += len) {
+/* How many dots the part of a path is, if nothing but dots; else 0. */
+static size_t
+dots(const char *part)
+{
+	size_t n = strspn(part, ".");
+
+	return part[n] == '/' || part[n] == '\0' ? n : 0;
+}
+
+bool
+symlink_climbs(const char *target)
+{
+	for (; *target != '\0'; target += strcspn(target, "/")) {
 		target += strspn(target, "/");
-		len = strcspn(target, "/");
-		if (len == 2 && strncmp(target, "..", 2) == 0) {
-			if (depth-- == 0)
-				return true;
-		} else if (len > 0 && !(len == 1 && *target == '.')) {
-			depth++;
-		}
+		if (dots(target) == 2)
+			return true;
 	}
 	return false;
 }
 
-/* "../" so often, then the rest. */
+/* Up to three texts, one behind the other. */
 static char *
-from_root(size_t depth, const char *middle, const char *rest)
+join(const char *a, const char *b, const char *c)
 {
-	size_t len = depth * 3 + strlen(middle) + strlen(rest) + 2;
-	char *out, *at;
+	char *out = malloc(strlen(a) + strlen(b) + strlen(c) + 1);
 
-	if ((out = malloc(len)) == NULL)
-		return NULL;
-	for (at = out; depth > 0; depth--)
-		at = stpcpy(at, "../");
-	at = stpcpy(at, middle);
-	strcpy(at, rest);
-	if (*out == '\0')
-		strcpy(out, ".");
+	if (out != NULL)
+		stpcpy(stpcpy(stpcpy(out, a), b), c);
 	return out;
 }
 
-/*
- * The absolute meaning of a target, lexically, with ".." stopping at "/" as
- * in the VM.
- */
-static char *
-absolute(const char *dir, const char *target)
+/* The mount point's path, to put something behind it. */
+static const char *
+mount_of(const struct symlink_place *p)
 {
-	char *out, *to, *from, *in;
+	return strcmp(p->mount, "/") == 0 ? "" : p->mount;
+}
+
+/*
+ * ".." in what leads nowhere must not lead out of there: parts of two dots
+ * and more get one more.  As long as that is room for.
+ */
+static void
+add_dots(char *to, const char *from)
+{
 	size_t len;
 
-	if ((in = malloc(strlen(dir) + strlen(target) + 2)) == NULL)
-		return NULL;
-	if (*target == '/')
-		strcpy(in, target);
-	else
-		stpcpy(stpcpy(stpcpy(in, dir), "/"), target);
-	if ((out = malloc(strlen(in) + 2)) == NULL) {
-		free(in);
-		return NULL;
-	}
-	to = out;
-	for (from = in; *from != '\0'; from += len) {
-		from += strspn(from, "/");
+	while (*from != '\0') {
+		len = strspn(from, "/");
+		to = mempcpy(to, from, len);
+		from += len;
+		if (dots(from) >= 2)
+			*to++ = '.';
 		len = strcspn(from, "/");
-		if (len == 0 || (len == 1 && *from == '.'))
-			continue;
-		if (len == 2 && strncmp(from, "..", 2) == 0) {
-			while (to > out && *--to != '/')
-				;
-			continue;
-		}
-		*to++ = '/';
-		memcpy(to, from, len);
-		to += len;
+		to = mempcpy(to, from, len);
+		from += len;
 	}
-	if (to == out)
-		*to++ = '/';
 	*to = '\0';
-	free(in);
+}
+
+/* The inverse, in place; false: it was not made so. */
+static bool
+drop_dots(char *text)
+{
+	char *to = text;
+	size_t len;
+
+	while (*text != '\0') {
+		len = strspn(text, "/");
+		memmove(to, text, len);
+		to += len;
+		text += len;
+		if (dots(text) == 2)
+			return false;
+		if (dots(text) > 2)
+			text++;
+		len = strcspn(text, "/");
+		memmove(to, text, len);
+		to += len;
+		text += len;
+	}
+	*to = '\0';
+	return true;
+}
+
+char *
+symlink_show_lost(const struct symlink_place *p, const char *target)
+{
+	char *safe, *out;
+
+	if ((safe = malloc(strlen(target) * 3 / 2 + 2)) == NULL)
+		return NULL;
+	add_dots(safe, target);
+	out = join(mount_of(p),
+	    *target == '/' ? SYMLINK_OUTSIDE : SYMLINK_ABOVE, safe);
+	free(safe);
 	return out;
 }
 
 char *
-symlink_transform(const char *target, const char *dir, const char *root)
+symlink_show(const struct symlink_place *p, const char *target)
 {
-	const char *here = below(dir, root), *there;
-	size_t depth = here == NULL ? 0 : depth_of(here);
-	char *whole, *out;
+	const char *rest = below(target, p->root);
 
-	if (*target != '/' && !climbs_out(target, depth))
-		return strdup(target);
-	/* The target's own spelling is kept where that is safe. */
-	if (*target == '/' && (there = below(target, root)) != NULL &&
-	    !climbs_out(there, 0))
-		return from_root(depth, "", there);
-	if ((whole = absolute(dir, target)) == NULL)
+	if (rest == NULL)
+		return symlink_show_lost(p, target);
+	/* "/" is the mount point itself, so "//" has one slash behind it. */
+	if (rest == target && is_slashes(rest))
+		rest++;
+	if (*mount_of(p) == '\0' && *rest == '\0')
+		rest = "/";
+	return join(mount_of(p), rest, "");
+}
+
+char *
+symlink_target(const struct symlink_place *p, const char *text, bool *lost)
+{
+	const char *rest = below(text, p->mount), *kept = NULL;
+	size_t len = sizeof SYMLINK_OUTSIDE - 1;
+	char *out;
+
+	*lost = false;
+	if (rest == NULL)
 		return NULL;
-	if ((there = below(whole, root)) != NULL)
-		out = from_root(depth, "", there);
-	else
-		out = from_root(depth, SYMLINK_OUTSIDE, whole);
-	free(whole);
+	if (strncmp(rest, SYMLINK_OUTSIDE "/", len + 1) == 0)
+		kept = rest + len;
+	else if (strncmp(rest, SYMLINK_ABOVE, sizeof SYMLINK_ABOVE - 1) == 0)
+		kept = rest + sizeof SYMLINK_ABOVE - 1;
+	if (kept == NULL && strcmp(p->root, "/") != 0)
+		return join(p->root, rest, "");
+	if (kept == NULL)
+		return join(is_slashes(rest) ? "/" : "", rest, "");
+	*lost = true;
+	if ((out = strdup(kept)) != NULL && !drop_dots(out)) {
+		free(out);
+		out = NULL;
+	}
 	return out;
 }

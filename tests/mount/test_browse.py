@@ -192,8 +192,8 @@ def test_absolute_links_resolve_inside_the_mount(any_room):
     with Mount(any_room) as m:
         for name in ("top", "a/b/low", "slashes"):
             assert m.read("workspace", name) == b"of the room\n", name
-            text = do(os.readlink, m("workspace", name))
-            assert not text.startswith("/"), text
+            text = os.readlink(os.path.join(any_room.workspace, name))
+            assert do(os.readlink, m("workspace", name)) == m.dir + text
         assert m.read("workspace/a/todir/x") == b"in dir\n"
         assert m.read("workspace/a/toroot/tmp/target") == b"of the room\n"
         assert do(os.path.samefile, m("workspace/a/toroot"), m.dir)

@@ -82,10 +82,14 @@ def test_hostile_names_as_link_texts(any_m):
 
 
 def test_absolute_links_are_kept_as_they_are_in_the_room(any_m):
+    """A21: one to a file of this machine, one to a file of the mount."""
     do(os.symlink, "/workspace/target", any_m(W, "l"))
-    assert os.readlink(host(any_m.room, "l")) == "/workspace/target"
+    do(os.symlink, any_m(W, "target"), any_m(W, "inside"))
+    for name in ("l", "inside"):
+        assert os.readlink(host(any_m.room, name)) == "/workspace/target"
     do(save, any_m(W, "target"), b"there")
-    assert any_m.read(W, "l") == b"there"
+    assert any_m.read(W, "inside") == b"there"
+    raises(errno.ENOENT, read_file, any_m(W, "l"))
 
 
 def test_names_that_are_too_long(any_m):
