@@ -1,7 +1,7 @@
 #!/bin/bash
 # check.sh [PART...]   install what the tests need, build, and run all checks,
-#                      or only some: lint unit mount sanitize coverage fuzz
-#                      load dist, and packages (Debian's, with lintian) and
+#                      or only some: lint unit mount users sanitize coverage
+#                      fuzz load dist, and packages (Debian's, with lintian) and
 #                      analyze (gcc's and clang's analyzers, cppcheck), which
 #                      are no parts of all
 # Works in ./build-check.  Every check runs, also when one before it failed; of
@@ -436,6 +436,24 @@ mounts()
 	    tests/vm tests/roomd tests/mount "$@"
 }
 
+# Some of them where the VM's user is not root, and with options for every mount:
+# what works only for root, or only plainly mounted, shows nowhere else.
+users()
+{
+	local t=tests/mount/test
+	GENTILITYFS_TEST_USER=1000 \
+	    run_pytest users-1000 "$out/gcc" 120 "$workers" -m 'not slow' \
+	    ${t}_change.py ${t}_change_links.py ${t}_save.py ${t}_tools.py \
+	    ${t}_write.py
+	GENTILITYFS_TEST_OPTIONS=allow_other,default_permissions \
+	    run_pytest users-permissions "$out/gcc" 90 "$workers" \
+	    -m 'not slow' ${t}_browse.py ${t}_change_links.py \
+	    ${t}_exec_effects.py ${t}_saving.py
+	GENTILITYFS_TEST_OPTIONS=idmap=none \
+	    run_pytest users-idmap "$out/gcc" 90 "$workers" -m 'not slow' \
+	    ${t}_change_kinds.py ${t}_names.py ${t}_save.py ${t}_saving.py
+}
+
 no_reports()
 {
 	local found
@@ -614,10 +632,10 @@ summary()
 
 for part; do
 	case $part in
-	unit | lint | analyze | mount | load | sanitize | coverage | fuzz | dist | \
-	    packages) ;;
+	unit | lint | analyze | mount | users | load | sanitize | coverage | \
+	    fuzz | dist | packages) ;;
 	*)
-		echo "usage: check.sh [lint|unit|mount|load|sanitize|coverage|fuzz|dist|packages|analyze]..." >&2
+		echo "usage: check.sh [lint|unit|mount|users|load|sanitize|coverage|fuzz|dist|packages|analyze]..." >&2
 		exit 2
 		;;
 	esac
@@ -646,6 +664,7 @@ else
 	) &
 	load 400 &
 	mounts
+	users
 	wait
 	# What needs the processor beside what waits most of the time.
 	(

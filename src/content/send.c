@@ -40,6 +40,8 @@ content_begin_send(struct content *c, struct room_write *w)
 	    .set_size = c->resized || c->whole,
 	    .size = c->size,
 	    .space = c->base.blocks * 512,
+	    /* What has come there instead of a new file is not ours. */
+	    .lend = c->create && !c->unsettled ? 0 : 0600,
 	    .read = content_read_work,
 	    .arg = c,
 	    .attr = c->attr,

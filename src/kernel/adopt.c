@@ -57,12 +57,24 @@ change_adopt_dir(struct fs *fs, uint64_t id, bool has, const struct attr *a,
 static void
 change_hide(struct change_job *c)
 {
+	const struct room_changed *now = &c->now[0];
+	struct validator old, v;
 	struct node *n;
 
-	if (c->hidden == NULL || (n = tree_get(c->fs->tree, c->hides)) == NULL)
+	if (c->hidden == NULL ||
+	    (n = tree_get(c->fs->tree, c->hides)) == NULL || n->content == NULL)
 		return;
-	if (n->content != NULL)
-		content_set_hidden(n->content, c->hidden);
+	content_set_hidden(n->content, c->hidden);
+	/* Only the name has changed, but with it the file's ctime. */
+	old = attr_validator(&n->attr);
+	v = attr_validator(&now->kept);
+	old.ctime = v.ctime;
+	if (!now->has_kept || !validator_equal(&old, &v))
+		return;
+	old.ctime = n->attr.ctime;
+	store_rename(c->fs->store, &old, &v);
+	content_set_base(n->content, &now->kept);
+	n->attr.ctime = v.ctime;
 }
 
 static void
@@ -135,7 +147,7 @@ change_adopt_rename(
 		return;
 	}
 	if (now->has_self && !n->local)
-		change_adopt_attr(c->fs, n, &c->ops[c->real], now);
+		change_adopt_attr(c->fs, n, &c->ops[0], now);
 	/* Whatever an answer that is under way has by this name is another. */
 	n->changed = tree_epoch(t);
 	if (S_ISDIR(n->attr.mode))
@@ -145,8 +157,8 @@ change_adopt_rename(
 void
 change_adopt(struct change_job *c)
 {
-	const struct room_change *op = &c->ops[c->real];
-	struct room_changed *now = &c->now[c->real];
+	const struct room_change *op = &c->ops[0];
+	const struct room_changed *now = &c->now[0];
 	struct tree *t = c->fs->tree;
 	struct node *dir = tree_get(t, c->dir), *n;
 	struct dentry *d;
@@ -156,10 +168,6 @@ change_adopt(struct change_job *c)
 	if (c->to_dir != c->dir)
 		change_adopt_dir(c->fs, c->to_dir, now->has_to_parent,
 		    &now->to_parent, now->checked);
-	/* A new thing was given its owner behind. */
-	if (c->real + 1 < c->nops && c->left == 0 &&
-	    c->now[c->nops - 1].has_self)
-		now->self = c->now[c->nops - 1].self;
 	switch (op->op) {
 	case ROOM_MKDIR:
 	case ROOM_SYMLINK:

@@ -138,30 +138,12 @@ change_may(struct fs *fs, const struct node *dir)
 	return fs_may(fs, &dir->attr, 03) ? 0 : -EACCES;
 }
 
-bool
-fs_owner(struct fs *fs, fuse_req_t req, const struct attr *dir,
-    struct room_setattr *out)
-{
-	const struct fuse_ctx *ctx = fuse_req_ctx(req);
-	const struct probe *p = room_probe(fs->room);
-
-	*out = (struct room_setattr){
-	    .atime = ROOM_TIME_KEEP, .mtime = ROOM_TIME_KEEP};
-	if (fs->options->idmap || fs->options->set_uid || p->uid != 0)
-		return false;
-	out->uid = ctx->uid;
-	out->gid = dir->mode & S_ISGID ? dir->gid : ctx->gid;
-	out->set_uid = out->set_gid = true;
-	return out->uid != p->uid || out->gid != p->gid;
-}
-
 /* Make something new: the name must be free. */
 static void
 make_entry(fuse_req_t req, fuse_ino_t parent, const char *name,
     const struct room_change *what)
 {
 	struct fs *fs = fs_of(req);
-	struct room_setattr owner;
 	struct change_job *c = NULL;
 	struct node *n, *dir;
 	struct wait w;
@@ -180,12 +162,7 @@ make_entry(fuse_req_t req, fuse_ino_t parent, const char *name,
 		} else {
 			c->ops[0].mode = what->mode;
 			c->ops[0].rdev = what->rdev;
-			if (fs_owner(fs, req, &dir->attr, &owner)) {
-				c->ops[1].op = ROOM_SETATTR;
-				c->ops[1].path = strdup(c->ops[0].path);
-				c->ops[1].attr = owner;
-				c->nops = 2;
-			}
+			fs_owner(fs, req, &dir->attr, &c->ops[0].attr);
 			if (what->to != NULL &&
 			    (c->ops[0].to = link_target(
 				 fs, dir, what->to, &c->made)) == NULL)
@@ -263,6 +240,7 @@ change_keep_open(struct change_job *c, struct node *n, struct node *dir)
 	snprintf(hidden, sizeof hidden, ".gentilityfs-%s", nonce);
 	if ((c->hidden = tree_path(fs->tree, dir, hidden)) == NULL)
 		return -ENOMEM;
+	c->ops[0].keep = strrchr(c->hidden, '/') + 1;
 	c->hides = n->id;
 	node_hold(n);
 	return 0;
@@ -332,16 +310,6 @@ again:
 		error = is_dir ? 0 : change_keep_open(c, n, dir);
 	if (error == 0 && c != NULL && c->hidden == NULL)
 		error = change_look_at_rest(c, n, dir, name);
-	if (error == 0 && c != NULL && c->hidden != NULL) {
-		/* "Unlink" is a rename then; adopted as an unlink. */
-		c->ops[1] = c->ops[0];
-		c->ops[0] = (struct room_change){.op = ROOM_LINK,
-		    .path = strdup(c->hidden),
-		    .to = strdup(c->ops[1].path),
-		    .attr = c->ops[1].attr};
-		c->nops = 2;
-		c->real = 1;
-	}
 	tree_unlock(fs->tree);
 	if (error == 0 && c != NULL)
 		error = change_do(c, &w);
@@ -365,8 +333,8 @@ fs_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 }
 
 int
-fs_change_create(struct fs *fs, struct wait *w, struct node *dir,
-    const char *name, mode_t mode)
+fs_change_create(struct fs *fs, fuse_req_t req, struct wait *w,
+    struct node *dir, const char *name, mode_t mode)
 {
 	struct change_job *c;
 	int error;
@@ -377,6 +345,7 @@ fs_change_create(struct fs *fs, struct wait *w, struct node *dir,
 		return error;
 	}
 	c->ops[0].mode = mode;
+	fs_owner(fs, req, &dir->attr, &c->ops[0].attr);
 	tree_unlock(fs->tree);
 	error = change_do(c, w);
 	job_put(&c->job);

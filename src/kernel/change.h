@@ -14,12 +14,12 @@ struct change_job {
 	struct job job;
 	struct fs *fs;
 	struct room_change ops[2]; /* strings owned */
-	size_t nops, real; /* ops[real] is what is adopted */
+	size_t nops;
 	struct room_changed now[2];
 	uint64_t dir, to_dir, node; /* held; 0: none */
 	char *name, *to_name; /* owned */
 	bool made; /* a symlink that would read otherwise: it is noted */
-	char *hidden; /* where an open file goes; owned */
+	char *hidden; /* where an open file goes (ops[0].keep); owned */
 	uint64_t hides; /* that file; held */
 	uint64_t left; /* it loses one of its names, and ops[1] looks at
 			* another; held */

@@ -58,25 +58,6 @@ fs_lists_control(struct fs *fs, struct node *dir)
 	}
 }
 
-bool
-fs_may(struct fs *fs, const struct attr *a, int mask)
-{
-	const struct probe *p = room_probe(fs->room);
-	unsigned bits = a->mode;
-	size_t i;
-
-	if (p->uid == 0)
-		return !(mask & X_OK) || S_ISDIR(a->mode) || (bits & 0111);
-	if (a->uid == p->uid)
-		return ((bits >> 6) & mask) == (unsigned)mask;
-	if (a->gid == p->gid)
-		return ((bits >> 3) & mask) == (unsigned)mask;
-	for (i = 0; i < p->ngroups; i++)
-		if (a->gid == p->groups[i])
-			return ((bits >> 3) & mask) == (unsigned)mask;
-	return (bits & mask) == (unsigned)mask;
-}
-
 /* A look at the VM that may have to be repeated. */
 struct look {
 	uint64_t since; /* when it began */

@@ -145,8 +145,13 @@ unsigned fs_patience(struct fs *, bool known);
  */
 bool fs_is_silent(struct fs *, uint64_t contact, int error);
 
+/* Is it the mounting user who asks? */
+bool fs_is_mounter(fuse_req_t);
 /* May the VM's user do this (R_OK, W_OK, X_OK) by mode and groups? */
 bool fs_may(struct fs *, const struct attr *, int mask);
+/* Bits of 0600 that its mode denies the VM's user in a file of his own, for
+ * which room_write() has `lend`. */
+uint32_t fs_lend(struct fs *, const struct attr *);
 
 /* Is the name one of the control file's?  *json says which. */
 bool fs_is_control_name(struct fs *, const char *name, bool *json);
@@ -188,8 +193,8 @@ void fs_mark_sent(struct fs *, struct node *);
 int fs_bulk_fetch(struct fs *, struct wait *, pid_t, uint64_t id);
 
 /* Changes by one command; tree locked, they unlock it. */
-int fs_change_create(
-    struct fs *, struct wait *, struct node *dir, const char *name, mode_t);
+int fs_change_create(struct fs *, fuse_req_t, struct wait *, struct node *dir,
+    const char *name, mode_t);
 int fs_change_attr(
     struct fs *, struct wait *, struct node *, const struct room_setattr *);
 /* ftruncate(2) of an open control file. */
@@ -217,6 +222,7 @@ void fs_forget(fuse_req_t, fuse_ino_t, uint64_t);
 void fs_forget_one(struct fs *, fuse_ino_t, uint64_t count);
 void fs_forget_multi(fuse_req_t, size_t, struct fuse_forget_data *);
 void fs_readlink(fuse_req_t, fuse_ino_t);
+void fs_access(fuse_req_t, fuse_ino_t, int mask);
 void fs_getattr(fuse_req_t, fuse_ino_t, struct fuse_file_info *);
 void fs_setattr(
     fuse_req_t, fuse_ino_t, struct stat *, int, struct fuse_file_info *);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kernel/fs_impl.h"
+#include "kernel/procfd.h"
 
 #define BIT(sig) (1ull << ((sig)-1))
 
@@ -54,7 +55,8 @@ fs_interrupted(fuse_req_t req, void *arg)
 	pid_t pid = fuse_req_ctx(req)->pid;
 	struct wait *w = arg;
 
-	if (pid == 0 || signal_ends_wait((void *)(intptr_t)pid))
+	if (pid == 0 || !procfd_is_ours() ||
+	    signal_ends_wait((void *)(intptr_t)pid))
 		wait_interrupt(w);
 	else /* the kernel tells only of the first signal */
 		wait_watch(w, signal_ends_wait, (void *)(intptr_t)pid);

@@ -64,7 +64,7 @@ open_control(struct fs *fs, fuse_req_t req, struct node *n, struct open_file *h,
 		error = -ESTALE;
 	tree_unlock(fs->tree);
 	/* A shell into the VM is for the mounting user alone. */
-	if (error == 0 && ctx->uid != getuid() && ctx->pid != 0)
+	if (error == 0 && !fs_is_mounter(req))
 		error = -EACCES;
 	if (error == 0)
 		error = session_open(&h->session, fs->control,
@@ -386,7 +386,8 @@ fs_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	} else if (!fs_may(fs, &dir->attr, W_OK | X_OK)) {
 		error = -EACCES;
 	} else if (exclusive && name_is_lock(name)) {
-		if ((error = fs_change_create(fs, &w, dir, name, mode)) != 0 ||
+		if ((error = fs_change_create(fs, req, &w, dir, name, mode)) !=
+			0 ||
 		    (error = fs_find_child(fs, &w, parent, name, &n)) != 0)
 			goto fail;
 		dir = tree_get(fs->tree, parent);

@@ -1,9 +1,33 @@
 #include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 #include "kernel/procfd.h"
+
+static bool proc_is_ours;
+
+static void
+proc_look(void)
+{
+	char link[32];
+	ssize_t n = readlink("/proc/self", link, sizeof link - 1);
+
+	link[n > 0 ? n : 0] = '\0';
+	proc_is_ours = atoi(link) == (int)getpid();
+}
+
+bool
+procfd_is_ours(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, proc_look);
+	return proc_is_ours;
+}
 
 pid_t
 procfd_process(pid_t thread)
@@ -13,7 +37,7 @@ procfd_process(pid_t thread)
 	FILE *f;
 
 	snprintf(path, sizeof path, "/proc/%d/status", (int)thread);
-	if (thread == 0 || (f = fopen(path, "re")) == NULL)
+	if (thread == 0 || !procfd_is_ours() || (f = fopen(path, "re")) == NULL)
 		return 0;
 	while (fgets(line, sizeof line, f) != NULL)
 		if (sscanf(line, "Tgid: %d", &tgid) == 1)
@@ -77,7 +101,7 @@ procfd_still_open(pid_t process, uint64_t ino, off_t pos)
 	DIR *dir;
 
 	snprintf(path, sizeof path, "/proc/%d/fdinfo", (int)process);
-	if ((dir = opendir(path)) == NULL)
+	if (process == 0 || (dir = opendir(path)) == NULL)
 		return false;
 	while (!found && (e = readdir(dir)) != NULL) {
 		if (e->d_name[0] == '.')

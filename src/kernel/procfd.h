@@ -7,6 +7,10 @@
 
 /* What /proc tells of the processes that use the mount. */
 
+/* Does /proc show the processes that the kernel tells us of?  It may be that of
+ * another pid namespace. */
+bool procfd_is_ours(void);
+
 /* The process that a thread belongs to; 0: unknown. */
 pid_t procfd_process(pid_t thread);
 

@@ -43,16 +43,9 @@ rename_prepare(struct fs *fs, struct node *dir, const char *name,
 		return 0;
 	if ((error = change_keep_open(c, target, to_dir)) != 0)
 		return error;
-	if (c->hidden == NULL)
-		return change_look_at_rest(c, target, to_dir, to_name);
-	c->ops[1] = c->ops[0];
-	c->ops[0] = (struct room_change){.op = ROOM_LINK,
-	    .path = strdup(c->hidden),
-	    .to = strdup(c->ops[1].to),
-	    .attr = c->ops[1].attr};
-	c->nops = 2;
-	c->real = 1;
-	return 0;
+	if (c->hidden != NULL)
+		return 0;
+	return change_look_at_rest(c, target, to_dir, to_name);
 }
 
 void
@@ -208,6 +201,7 @@ fs_copy_file_range(fuse_req_t req, fuse_ino_t ino, off_t off,
 		c->ops[0].offset = off;
 		c->ops[0].to_offset = to_off;
 		c->ops[0].length = n;
+		c->ops[0].lend = fs_lend(fs, &to->attr);
 		c->node = to_ino;
 		node_hold(to);
 		if (c->ops[0].path == NULL || c->ops[0].to == NULL)

@@ -118,13 +118,17 @@ send_run(struct job *job)
 	struct room_changed now = {0};
 	struct room_write w;
 	struct content *c;
+	struct attr base;
 	struct node *n;
 	char *path;
 	bool foreign = false, more;
+	uint32_t lend;
 
 	tree_lock(fs->tree);
 	n = tree_get(fs->tree, s->id); /* held by whoever started us */
 	c = n->content;
+	base = content_base(c);
+	lend = fs_lend(fs, content_is_new(c) ? &n->attr : &base);
 	path = tree_path(fs->tree, n, NULL);
 	if (n->stale) {
 		s->error = -ESTALE;
@@ -146,6 +150,7 @@ send_run(struct job *job)
 	} else {
 		content_begin_send(c, &w);
 		w.path = path;
+		w.lend &= lend;
 		s->error = room_write(fs->room, &w, &now);
 		if (s->error == -ESTALE && w.expecting && now.has_self &&
 		    now.self.ino == w.expect.ino) {

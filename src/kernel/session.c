@@ -31,6 +31,7 @@ static const struct fuse_lowlevel_ops fs_ops = {
     .forget = fs_forget,
     .forget_multi = fs_forget_multi,
     .readlink = fs_readlink,
+    .access = fs_access,
     .getattr = fs_getattr,
     .setattr = fs_setattr,
     .statfs = fs_statfs,
@@ -56,7 +57,7 @@ static const struct fuse_lowlevel_ops fs_ops = {
     .link = fs_link,
     .getxattr = fs_getxattr,
     .listxattr = fs_listxattr,
-    /* access, setxattr and the rest: ENOSYS, so the kernel asks but once. */
+    /* setxattr and the rest: ENOSYS, so the kernel asks but once. */
 };
 
 void

@@ -262,7 +262,6 @@ fs_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 	    {"stats.json", STATS_JSON},
 	    {"stats.prometheus", STATS_PROMETHEUS},
 	};
-	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 	struct fs *fs = fs_of(req);
 	char *text = NULL, instance[37];
 	int error = -ENOTSUP;
@@ -283,7 +282,7 @@ fs_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 			break;
 	if (i < sizeof stats / sizeof *stats) {
 		/* Others need not know the names of what goes to and fro. */
-		error = ctx->uid == getuid() || ctx->uid == 0
+		error = fs_is_mounter(req) || fuse_req_ctx(req)->uid == 0
 		    ? get_stats(fs, stats[i].form, &text, &len)
 		    : -EACCES;
 		/* It may be longer when it is asked for the next time. */

@@ -157,6 +157,7 @@ room_take_result(
     const struct script_result *res, bool two_paths, struct room_changed *out)
 {
 	take_attr(res, SCRIPT_RESULT_DIR, &out->has_parent, &out->parent);
+	take_attr(res, SCRIPT_RESULT_KEPT, &out->has_kept, &out->kept);
 	if (two_paths) {
 		take_attr(res, SCRIPT_RESULT_TO, &out->has_self, &out->self);
 		take_attr(res, SCRIPT_RESULT_TO_DIR, &out->has_to_parent,
@@ -170,7 +171,7 @@ size_t
 room_attr_items(
     const char *path, const struct room_setattr *a, struct script_change *to)
 {
-	struct script_change item = {.path = path};
+	struct script_change item = {.path = path, .chained = 1};
 	size_t n = 0;
 
 	/* The owner first: it clears setuid. */
@@ -205,6 +206,11 @@ change_items(
 	    .mode = c->mode & 07777,
 	    .ino = c->ino,
 	    .noreplace = c->noreplace,
+	    .keep = c->keep,
+	    .lend = c->lend,
+	    .set_owner = a->set_uid || a->set_gid,
+	    .uid = a->set_uid ? a->uid : UINT32_MAX,
+	    .gid = a->set_gid ? a->gid : UINT32_MAX,
 	    .token = token};
 	size_t n = 0;
 
@@ -294,6 +300,8 @@ room_change_all(struct room *r, const struct room_change *c, size_t n,
 		first[i] = count;
 		count += change_items(&c[i], token, items + count);
 	}
+	for (k = 1; k < count; k++)
+		items[k].chained = 1;
 	if ((error = room_send_changes(
 		 r, API_CHANGE, false, items, count, results)))
 		return error;

@@ -180,16 +180,17 @@ int room_read_pseudo(
  * -EREMOTEIO: nobody knows whether it was done (look again).
  */
 enum room_op {
+	/* What is new gets the owner that attr says. */
 	ROOM_MKDIR, /* path, mode */
 	ROOM_RMDIR, /* path */
-	ROOM_UNLINK, /* path */
-	ROOM_RENAME, /* path, to; ino: of what is renamed; noreplace */
+	ROOM_UNLINK, /* path, keep */
+	ROOM_RENAME, /* path, to; ino: of what is renamed; noreplace, keep */
 	ROOM_SYMLINK, /* path; to: its target */
 	ROOM_LINK, /* path: the new name; to: the file */
 	ROOM_MKNOD, /* path, mode with type, rdev */
 	ROOM_CREATE, /* path, mode: a new empty file, or -EEXIST; atomic */
 	ROOM_SETATTR, /* path: what `attr` says */
-	ROOM_COPY, /* path, offset: from; to, to_offset, length */
+	ROOM_COPY, /* path, offset: from; to, to_offset, length, lend */
 	ROOM_LOOK /* path: changes nothing, but brings its state along */
 };
 
@@ -210,16 +211,21 @@ struct room_change {
 	uint32_t mode;
 	uint64_t rdev, ino, offset, to_offset, length;
 	bool noreplace;
+	/* A new name in the same directory for the file that loses this one,
+	 * or NULL: all of it is done, or nothing. */
+	const char *keep;
+	uint32_t lend; /* as in room_write */
 	struct room_setattr attr;
 };
 
 /* What stands there afterwards. */
 struct room_changed {
 	uint64_t checked; /* when it was asked (room_now()) */
-	bool has_self, has_parent, has_to_parent;
+	bool has_self, has_parent, has_to_parent, has_kept;
 	struct attr self; /* of path; of `to` for rename, link and copy */
 	struct attr parent; /* of path's directory */
 	struct attr to_parent; /* of to's */
+	struct attr kept;
 	uint64_t copied; /* bytes, by copy */
 };
 
@@ -257,6 +263,12 @@ struct room_write {
 	int (*read)(void *arg, uint64_t offset, void *buf, size_t len);
 	void *arg;
 	struct room_setattr attr; /* to be set with it; not set_size */
+	/*
+	 * Bits of 0600 that the mode denies the VM's user, whose file it is,
+	 * though whoever opened it might write then: he has them for the
+	 * moment of writing.
+	 */
+	uint32_t lend;
 	/*
 	 * New for new bytes (room_nonce()); the same, with `repeat`, when the
 	 * fate of the last attempt to send just these is unknown.

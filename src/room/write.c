@@ -76,6 +76,7 @@ whole_item(
 	    .atime = SCRIPT_TIME_OMIT,
 	    .mtime = SCRIPT_TIME_OMIT,
 	    .size = w->size,
+	    .lend = w->lend,
 	    .space = w->space};
 
 	item_set_attr(&item, &w->attr);
@@ -212,6 +213,7 @@ write_small(struct room *r, const struct room_write *w, const char *token,
 		items[0] = (struct script_change){.path = w->path,
 		    .token = token,
 		    .op = w->how == ROOM_APPEND ? SCRIPT_APPEND : SCRIPT_RANGES,
+		    .lend = w->lend,
 		    .size = w->expect.size};
 		n += room_attr_items(w->path, &w->attr, items + 1);
 	}
@@ -318,6 +320,7 @@ write_ranges_large(struct room *r, const struct room_write *w,
 		    .path = w->path,
 		    .token = token,
 		    .sha256 = sha256,
+		    .lend = w->lend,
 		    .data_len = all.end};
 		error = ranges_send(r, w, items,
 		    1 + room_attr_items(w->path, &w->attr, items + 1), out);

@@ -88,6 +88,15 @@ is_hex(const char *text, size_t min, size_t max)
 	    strspn(text, "0123456789abcdef") == len;
 }
 
+/* One that needs no quotes. */
+static bool
+is_plain_name(const char *name)
+{
+	return *name != '\0' &&
+	    name[strspn(name, ".-0123456789abcdefghijklmnopqrstuvwxyz")] ==
+	    '\0';
+}
+
 static unsigned
 change_needs(const struct script_change *ch)
 {
@@ -116,6 +125,7 @@ change_valid(const struct script_change *ch)
 	    ((ops[ch->op].to || ch->op == SCRIPT_SYMLINK) && ch->to == NULL) ||
 	    (ops[ch->op].token && !is_hex(ch->token, 8, 64)) ||
 	    (ch->forget != NULL && !is_hex(ch->forget, 8, 64)) ||
+	    (ch->keep != NULL && !is_plain_name(ch->keep)) ||
 	    (ch->sha256 != NULL && !is_hex(ch->sha256, 64, 64)) ||
 	    ((ch->op == SCRIPT_COMMIT || ch->op == SCRIPT_SPREAD) &&
 		ch->sha256 == NULL))
@@ -301,16 +311,23 @@ add_owner(struct command *c, const struct script_change *ch)
 		command_add(c, ":");
 }
 
+/* " UID:GID" for something new. */
+static void
+add_new_owner(struct command *c, const struct script_change *ch)
+{
+	if (ch->set_owner && (ch->uid != UINT32_MAX || ch->gid != UINT32_MAX))
+		add_owner(c, ch);
+	else
+		command_add(c, " ''");
+}
+
 /* " ATIME MTIME OWNER SPACE" of WRITE and COMMIT. */
 static void
 add_attributes(struct command *c, const struct script_change *ch)
 {
 	add_time(c, ch->set_times ? ch->atime : SCRIPT_TIME_OMIT);
 	add_time(c, ch->set_times ? ch->mtime : SCRIPT_TIME_OMIT);
-	if (ch->set_owner && (ch->uid != UINT32_MAX || ch->gid != UINT32_MAX))
-		add_owner(c, ch);
-	else
-		command_add(c, " ''");
+	add_new_owner(c, ch);
 	command_addf(c, " %" PRIu64, ch->space);
 }
 
@@ -324,6 +341,13 @@ add_how(struct command *c, const struct script_change *ch)
 	else
 		command_addf(c, "%05" PRIo32, ch->mode & 07777);
 	command_addf(c, " %s", ch->token);
+}
+
+/* " KEEP" */
+static void
+add_keep(struct command *c, const struct script_change *ch)
+{
+	command_addf(c, " %s", ch->keep != NULL ? ch->keep : "''");
 }
 
 /* " UMASK MODE": MODE only when the umask can't say all. */
@@ -364,22 +388,27 @@ add_arguments(
 
 	switch (ch->op) {
 	case SCRIPT_RMDIR:
-	case SCRIPT_UNLINK:
 	case SCRIPT_LINK:
 	case SCRIPT_LOOK:
 	case SCRIPT_CLEAN:
 		break;
+	case SCRIPT_UNLINK:
+		add_keep(c, ch);
+		break;
 	case SCRIPT_SYMLINK:
 		command_add(c, " ");
 		command_add_quoted(c, ch->to);
+		add_new_owner(c, ch);
 		break;
 	case SCRIPT_MKDIR:
 		/* Of the special bits mkdir(2) knows only the sticky one. */
 		add_umask(c, ch->mode & 01777, 0777);
+		add_new_owner(c, ch);
 		break;
 	case SCRIPT_RENAME:
 		command_addf(
 		    c, " %" PRIu64 " %s", ch->ino, ch->noreplace ? "n" : "''");
+		add_keep(c, ch);
 		break;
 	case SCRIPT_MKNOD:
 		add_umask(c, ch->mode & 0777, S_ISSOCK(ch->mode) ? 0777 : 0666);
@@ -393,6 +422,7 @@ add_arguments(
 			    ch->minor);
 		else
 			command_fail(c);
+		add_new_owner(c, ch);
 		break;
 	case SCRIPT_CHMOD:
 		command_addf(c, " %05" PRIo32, ch->mode & 07777);
@@ -409,6 +439,7 @@ add_arguments(
 		break;
 	case SCRIPT_CREATE:
 		add_how(c, ch);
+		add_new_owner(c, ch);
 		break;
 	case SCRIPT_WRITE:
 		add_how(c, ch);
@@ -464,6 +495,7 @@ script_compose_changes(enum script_tools tools, const char *nonce,
 	struct command c;
 	unsigned needs = 0;
 	size_t i;
+	uint32_t lend = 0;
 	int again = 0;
 	bool forget = false;
 
@@ -503,6 +535,11 @@ script_compose_changes(enum script_tools tools, const char *nonce,
 		}
 		if (!ch->again != !again)
 			command_addf(&c, "A=%d\n", again = ch->again != 0);
+		if (ch->lend != lend) {
+			lend = ch->lend;
+			command_addf(&c, "V=%s%s%s\n", lend != 0 ? "u-" : "",
+			    lend & 0400 ? "r" : "", lend & 0200 ? "w" : "");
+		}
 		if (ch->op == SCRIPT_PIECE) {
 			command_add(&c, "_O=");
 			add_form_and_data(&c, ch, " _D=");
@@ -511,6 +548,8 @@ script_compose_changes(enum script_tools tools, const char *nonce,
 		command_open_deep(&c, 8, ch->path);
 		if (ops[ch->op].to)
 			command_open_deep(&c, 9, ch->to);
+		if (ch->chained && i > 0)
+			command_add(&c, "[ $e != OK ] || ");
 		command_addf(&c, "X %zu %s ", i, ops[ch->op].function);
 		command_add_path(&c, 8, ch->path);
 		if (ops[ch->op].to) {

@@ -20,22 +20,24 @@ get_part(struct cursor *c, struct cursor *out)
 	return true;
 }
 
-/* The records, a line each, of the paths whose digit in `exist` is 1. */
+/* The records, a line each, of the paths whose digit in `exist` is 1; what
+ * comes behind `paths` was kept. */
 static int
 parse_states(struct cursor *c, char form, const char *exist, size_t n,
-    struct script_result *out)
+    size_t paths, struct script_result *out)
 {
 	bool shut, first = true;
-	size_t i;
+	size_t i, at;
 
 	for (i = 0; i < n; i++) {
 		if (exist[i] == '0')
 			continue;
+		at = i < paths ? i : SCRIPT_RESULT_KEPT;
 		if (exist[i] != '1' || (!first && !cursor_get_char(c, '\n')) ||
 		    (c->p = listing_parse_attr(
-			 form, c->p, c->end, &out->attr[i], &shut)) == NULL)
+			 form, c->p, c->end, &out->attr[at], &shut)) == NULL)
 			return -EPROTO;
-		out->found |= 1u << i;
+		out->found |= 1u << at;
 		first = false;
 	}
 	return c->p == c->end ? 0 : -EPROTO;
@@ -46,6 +48,7 @@ parse_result(struct cursor *c, const struct script_change *ch, size_t n,
     struct script_result *out)
 {
 	size_t paths = script_has_two_paths(ch->op) ? 4 : 2;
+	size_t most = ch->keep != NULL ? paths + 1 : paths, found;
 	struct cursor h, records;
 	const char *space;
 	uint64_t number;
@@ -67,9 +70,10 @@ parse_result(struct cursor *c, const struct script_change *ch, size_t n,
 	    : listing_errno(h.p, space - h.p);
 	h.p = space + 3;
 	/* A change that nobody asks about may leave them all out. */
-	if ((h.p != h.end && (size_t)(h.end - h.p) != paths) ||
+	found = h.end - h.p;
+	if ((found != 0 && found != paths && found != most) ||
 	    !get_part(c, &records) ||
-	    parse_states(&records, form, h.p, h.end - h.p, out) != 0)
+	    parse_states(&records, form, h.p, found, paths, out) != 0)
 		return -EPROTO;
 	/* "#. FLAGS NUMBER" */
 	if (!get_part(c, &h) || !cursor_get_char(&h, '#') ||
@@ -91,7 +95,9 @@ script_parse_changes(const char *payload, size_t len,
 	int error;
 
 	for (i = 0; i < n; i++)
-		if ((error = parse_result(&c, &changes[i], i, &out[i])) != 0)
+		if (changes[i].chained && i > 0 && out[i - 1].error != 0)
+			out[i] = (struct script_result){.error = -ECANCELED};
+		else if ((error = parse_result(&c, &changes[i], i, &out[i])))
 			return error;
 	return c.p == c.end ? 0 : -EPROTO;
 }

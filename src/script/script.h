@@ -97,18 +97,20 @@ char *script_compose_piece(const char *nonce, uint64_t offset, uint64_t len,
 
 /*
  * Changes.  A command of changes runs them one after another, each whatever
- * became of those before, and answers each with an errno and what lstat says
- * afterwards of its paths and the directories that hold them.
+ * became of those before unless it is `chained`, and answers each with an errno
+ * and what lstat says afterwards of its paths and the directories that hold
+ * them.
  *
  * A command whose answer was lost is composed again with the same tokens and
  * `again` set: then the state that a successful first run leaves is success.
  * Running one twice, or twice at the same time, does no harm.
  */
 enum script_change_op {
+	/* What makes something new gives it to uid and gid, when set_owner. */
 	SCRIPT_MKDIR, /* path mode */
 	SCRIPT_RMDIR, /* path */
-	SCRIPT_UNLINK, /* path; -EISDIR for a directory */
-	SCRIPT_RENAME, /* path to ino (of path, for `again`) noreplace */
+	SCRIPT_UNLINK, /* path keep; -EISDIR for a directory */
+	SCRIPT_RENAME, /* path to ino (of path, for `again`) noreplace keep */
 	SCRIPT_SYMLINK, /* path to (its target) */
 	SCRIPT_LINK, /* path to (the new name) */
 	SCRIPT_MKNOD, /* path mode (with type: fifo, socket, device) major
@@ -159,7 +161,12 @@ struct script_range {
 struct script_change {
 	enum script_change_op op;
 	int again;
+	int chained; /* not done, -ECANCELED, unless the one before was */
 	const char *path, *to;
+	const char *keep; /* a new name in the same directory, for the file that
+			   * loses this one, or NULL */
+	uint32_t lend; /* what writes: bits of 0600 that the mode denies,
+			* though not to who opened the file before */
 	uint32_t mode; /* final: umask applied.  WRITE, COMMIT: UINT32_MAX
 			* keeps that of an existing file */
 	uint32_t uid, gid; /* UINT32_MAX: keep.  WRITE, COMMIT: used when
@@ -214,14 +221,16 @@ struct script_result {
 	int replaced; /* written as a new inode, links are broken */
 	uint64_t number; /* APPEND: the offset; COPY: the bytes */
 	/* lstat afterwards; bit n of found: attr[n] is set, else that does
-	 * not exist.  The path, its directory, `to`, its directory. */
+	 * not exist.  The path, its directory, `to`, its directory, what was
+	 * kept. */
 	unsigned found;
-	struct attr attr[4];
+	struct attr attr[5];
 };
 #define SCRIPT_RESULT_PATH   0
 #define SCRIPT_RESULT_DIR    1
 #define SCRIPT_RESULT_TO     2
 #define SCRIPT_RESULT_TO_DIR 3
+#define SCRIPT_RESULT_KEPT   4
 
 /* out: n results.  0 or -EPROTO. */
 int script_parse_changes(const char *payload, size_t len,

@@ -96,7 +96,10 @@ copy_interval(int from, uint64_t base, int to, struct interval what)
 	return true;
 }
 
-/* The first `keep` bytes of a blob in a pack. */
+/* Contents up to this size are copied for a new version of them. */
+#define REBASE_COPY ((uint64_t)1024 * 1024)
+
+/* The first `keep` bytes of a blob. */
 static bool
 copy_kept(const struct blob *from, struct blob *to, uint64_t keep)
 {
@@ -121,19 +124,24 @@ store_rebase(struct store *s, const struct validator *old,
 	struct blob *from = store_get(s, old), *to = store_get(s, now);
 	uint64_t added = intervals_bytes(changed), before;
 	size_t i;
-	bool good;
+	bool alone, good;
 
 	pthread_mutex_lock(&s->lock);
 	if (from == NULL || to == NULL || from == to || to->file != NULL ||
 	    !TAILQ_EMPTY(&from->fetches) || !TAILQ_EMPTY(&to->fetches) ||
-	    fd == -1)
+	    (fd == -1 && changed->count > 0))
 		goto out;
-	/* Somebody still reads the old one: leave it alone. */
-	if (from->file != NULL && from->file->pack) {
+	alone = from->file != NULL && from->refs == 1 && from->file->refs == 1;
+	/* Somebody still reads the old one: leave it alone.  (What is small
+	 * would be fetched whole again, if the mode still allows it.) */
+	if (from->file != NULL &&
+	    (from->file->pack ||
+		(!alone && from->version.size <= REBASE_COPY &&
+		    intervals_cover(
+			&from->present, 0, from->version.size)))) {
 		good = (to->file = file_new(s)) != NULL &&
 		    copy_kept(from, to, keep);
-	} else if (from->file != NULL && from->refs == 1 &&
-	    from->file->refs == 1) {
+	} else if (alone) {
 		to->file = from->file;
 		to->present = from->present;
 		from->file = NULL;

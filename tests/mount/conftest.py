@@ -19,6 +19,10 @@ TEST_LIMIT = 3600 if os.environ.get("CHECK_LONG") else (
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes more than some seconds")
+    config.addinivalue_line(
+        "markers", "root_room: the VM's user has to be root")
+    config.addinivalue_line(
+        "markers", "plain_mount: with no options but the test's own")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -34,6 +38,21 @@ def pytest_collection_modifyitems(config, items):
         for item in ours:
             if item.fspath.basename not in ("test_semantics.py", "test_cli.py"):
                 item.add_marker(pytest.mark.skip(reason=why))
+    for item in ours:
+        if mountlib.TEST_USER and item.get_closest_marker("root_room"):
+            item.add_marker(pytest.mark.skip(
+                reason="the VM's user has to be root"))
+        if mountlib.TEST_OPTIONS and item.get_closest_marker("plain_mount"):
+            item.add_marker(pytest.mark.skip(
+                reason="with no options but its own"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def git_trusts_the_room():
+    """Its files belong to the VM's user, who may be another one."""
+    if mountlib.TEST_USER:
+        os.environ.update(GIT_CONFIG_COUNT="1", GIT_CONFIG_VALUE_0="*",
+                          GIT_CONFIG_KEY_0="safe.directory")
 
 
 @pytest.fixture(scope="session", autouse=True)

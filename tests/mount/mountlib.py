@@ -5,6 +5,7 @@ of its own (do(), sh()), so that a hang is a failure and not a stuck suite.
 """
 
 import contextlib
+import ctypes
 import errno
 import os
 import pickle
@@ -48,9 +49,46 @@ class Hang(AssertionError):
     """A file operation did not come back within its deadline."""
 
 
+# The same tests on other rooms and mounts: the VM's user where a test does not
+# say, and options for every mount.
+TEST_USER = int(os.environ.get("GENTILITYFS_TEST_USER") or 0)
+TEST_OPTIONS = [
+    o for o in os.environ.get("GENTILITYFS_TEST_OPTIONS", "").split(",") if o]
+
+
 def Room(busybox=False, **opts):
     """A local room of this build."""
+    if TEST_USER and "user" not in opts:
+        return UserRoom(ROOMD, busybox=busybox, user=TEST_USER, **opts)
     return PlainRoom(ROOMD, busybox=busybox, **opts)
+
+
+class UserRoom(PlainRoom):
+    """A room whose user is not root; what the test itself makes in it, from the
+    host's side, then belongs to that user."""
+
+    def start(self):
+        super().start()
+        make_files_as(self.opts["user"])
+        return self
+
+    def stop(self, *args):
+        make_files_as(0)
+        return super().stop(*args)
+
+
+def make_files_as(user):
+    """This thread makes files as that user, and still may do what root may."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    # Linux's third version of capabilities, of this thread; then effective,
+    # permitted and inheritable ones, the lower and the upper half.
+    head = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    caps = (ctypes.c_uint32 * 6)()
+    libc.setfsgid(user)
+    libc.setfsuid(user)
+    if libc.capget(head, caps) == 0:
+        caps[0], caps[3] = caps[1], caps[4]
+        libc.capset(head, caps)
 
 
 # -- operations in processes of their own -----------------------------------
@@ -84,6 +122,7 @@ class Call:
             status = 1
             try:
                 os.close(self.read_end)
+                make_files_as(0)
                 signal.signal(signal.SIGINT, signal.default_int_handler)
                 signal.alarm(0)
                 try:
@@ -299,7 +338,7 @@ class Mount:
     def __init__(self, room, *options, path=None, cache=None, args=(),
                  wait=True, env=None, user=None):
         self.room = room
-        self.options = list(options)
+        self.options = TEST_OPTIONS + list(options)
         self.path = path
         self.keep_cache = cache is not None
         self.cache = cache
@@ -317,6 +356,9 @@ class Mount:
         os.mkdir(self.dir)
         if self.cache is None:
             self.cache = os.path.join(self.top, "cache")
+        elif TEST_USER and os.path.isdir(self.cache) and \
+                os.lstat(self.cache).st_uid == TEST_USER:
+            os.chown(self.cache, os.getuid(), os.getgid())
         self.stderr_path = os.path.join(self.top, "stderr")
         LIVE.append(self)
         try:

@@ -13,7 +13,8 @@ from helpers_write import (  # noqa: F401 (any_room, both_*: fixtures)
     noise, outcome, quick_if, renameat2, room_bytes, save, stamp, utimensat,
 )
 from mountlib import (
-    Call, MIB, Mount, Result, Room, do, put, raises, read_file, wait_until,
+    Call, MIB, Mount, Result, Room, TEST_USER, do, put, raises, read_file,
+    wait_until,
 )
 from test_names import NAMES
 
@@ -652,6 +653,7 @@ def test_fchmod_of_a_file_being_written(any_m):
     assert any_m.room.output("/workspace/run.sh").strip() == "hi"
 
 
+@pytest.mark.root_room
 def test_chown_where_the_vms_user_may(any_room):
     put(any_room.workspace, "f", b"x")
     os.symlink("f", host(any_room, "l"))
@@ -684,7 +686,7 @@ def test_chown_to_the_own_user_is_mapped(any_m):
     now = any_m.lstat(W, "f")
     assert (now.st_uid, now.st_gid) == (st.st_uid, st.st_gid)
     real = os.lstat(host(any_m.room, "f"))
-    assert (real.st_uid, real.st_gid) == (0, 0)
+    assert (real.st_uid, real.st_gid) == (TEST_USER, TEST_USER)
 
 
 TIMES = [(0, 0), (1_000_000_000, 123_456_789), (1_000_000_000, 1),
@@ -810,6 +812,7 @@ def test_directory_times_follow_changes(any_m):
         do(os.utime, any_m(W, "d"), (1000, 1000))
 
 
+@pytest.mark.root_room
 def test_saving_keeps_mode_owner_links_and_inode(both_m):
     room = both_m.room
     for i, mode in enumerate((0o755, 0o600, 0o664, 0o444)):

@@ -53,6 +53,7 @@ def test_sockets_are_made_by_bind(both_m, name):
     assert os.listdir(both_m.room.workspace) == []
 
 
+@pytest.mark.root_room
 def test_a_socket_by_mknod_is_one_request(both_m):
     """Any mode and a name of any length, also in a setgid directory."""
     both_m.ls(W)

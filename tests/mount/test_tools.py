@@ -47,7 +47,9 @@ def small_tree(top):
 
 @pytest.fixture
 def source(tmp_path):
-    return small_tree(str(tmp_path / "source"))
+    path = small_tree(str(tmp_path / "source"))
+    sh('chown -R -h "$1" "$2"', f"{os.getuid()}:{os.getgid()}", path)
+    return path
 
 
 def same(a, b, times=True):

@@ -306,11 +306,13 @@ get_change(char **argv)
 		TEXT(to);
 		TEXT(token);
 		TEXT(forget);
+		TEXT(keep);
 		TEXT(sha256);
 		NUMBER(data_len, 10);
 		NUMBER(again, 10);
 		NUMBER(verify, 10);
 		NUMBER(mode, 8);
+		NUMBER(lend, 8);
 		NUMBER(major, 10);
 		NUMBER(minor, 10);
 		NUMBER(ino, 10);
@@ -328,7 +330,8 @@ get_change(char **argv)
 static int
 parse_change(const char *nonce, char **argv)
 {
-	static const char *const keys[] = {"path", "dir", "to", "to_dir"};
+	static const char *const keys[] = {
+	    "path", "dir", "to", "to_dir", "kept"};
 	struct script_change c = get_change(argv);
 	struct script_result r = {.error = 0};
 	size_t len;
@@ -341,7 +344,7 @@ parse_change(const char *nonce, char **argv)
 	printf("{\"failed\": %d, \"error\": %d, \"whole_seconds\": %d, "
 	       "\"replaced\": %d, \"number\": %" PRIu64,
 	    error, r.error, r.whole_seconds, r.replaced, r.number);
-	for (i = 0; i < 4; i++)
+	for (i = 0; i < 5; i++)
 		if (r.found & (1u << i)) {
 			printf(", ");
 			print_attr(keys[i], &r.attr[i]);

@@ -1,6 +1,6 @@
 # shellcheck shell=sh disable=SC2034,SC2154 # variables of change.sh
 # More of write.sh, for X of change.sh.
-#	Cr PATH HOW MODE TOKEN	a new empty file
+#	Cr PATH HOW MODE TOKEN OWNER	a new empty file
 #	Ct PATH HOW MODE TOKEN SIZE SUM ATIME MTIME OWNER SPACE
 #				the staged file is complete: as Wr from there;
 #				EAGAIN: not all pieces are there
@@ -16,6 +16,7 @@ Cr() {
 	fi
 	_s=0 _b=0
 	! Yo "$3" || In "$1" "$2" "$3" "$4"
+	[ "$e" != OK ] || [ -z "$5" ] || m chown -h "$5" "$1" || rm -f "$1"
 	rr "$g"
 }
 Ct() {

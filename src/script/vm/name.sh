@@ -1,20 +1,40 @@
 # shellcheck shell=sh disable=SC2034,SC2154 # variables of change.sh
 # Changes of names, for X of change.sh.  UMASK makes the new mode out of the
 # tool's default; MODE is set besides, if it is not empty.
-#	Md PATH UMASK MODE	mkdir
+# OWNER: UID:GID, or empty.
+#	Md PATH UMASK MODE OWNER	mkdir
 #	Rd PATH			rmdir
-#	Ul PATH			unlink
-#	Mv FROM TO INO FLAG	rename; INO: of the source as the driver knows
-#				it, for repeats; FLAG n: TO must not exist
-#	Sl PATH TARGET		symlink
+#	Ul PATH KEEP		unlink; KEEP: a name that is new in the same
+#				directory, which a file gets that is open, or
+#				empty
+#	Mv FROM TO INO FLAG KEEP	rename; INO: of the source as the driver
+#				knows it, for repeats; FLAG n: TO must not
+#				exist; KEEP: as above, for what TO was
+#	Sl PATH TARGET OWNER	symlink
 #	Ln FROM TO		link
-#	Nd PATH UMASK MODE TYPE MAJOR MINOR	mknod; without numbers: p, a
-#				fifo; s, a socket
+#	Nd PATH UMASK MODE TYPE MAJOR MINOR OWNER	mknod; without numbers:
+#				p, a fifo; s, a socket
+# Is it what a first run has made: our own, or already given to its owner?
+Mo() {
+	[ -O "$1" ] || [ "$(stat -c %u:%g "$1")" = "$2" ]
+}
+# Owner and mode of something just made, which goes if it can't have them.
+Mf() {
+	[ "$e" = OK ] || return
+	# The owner first: it clears setuid.
+	{ [ -z "$2" ] || m chown -h "$2" "$1"; } &&
+	    { [ -z "$3" ] || m chmod "$3" "$1"; } && return
+	if r "$1"; then
+		rmdir "$1"
+	else
+		rm -f "$1"
+	fi
+}
 Md() {
 	U=$2
-	m mkdir "$1" || ! R EEXIST || ! r "$1" || [ ! -O "$1" ] ||
+	m mkdir "$1" || ! R EEXIST || ! r "$1" || ! Mo "$1" "$4" ||
 	    ! k "$1" || e=OK
-	[ "$e" != OK ] || [ -z "$3" ] || m chmod "$3" "$1"
+	Mf "$1" "$4" "$3"
 }
 Rd() {
 	m rmdir "$1" || ! R ENOENT || e=OK
@@ -24,16 +44,51 @@ Ul() {
 	# standard input is no terminal.
 	if r "$1"; then
 		e=EISDIR
+	elif [ -n "$2" ]; then
+		_K=${1%/*}/$2
+		m mv -fT "$1" "$_K" || ! R ENOENT || e=OK
 	else
 		m rm "$1" || ! R ENOENT || e=OK
 	fi
 }
 Mv() {
+	q=$2
+	if [ -n "$5" ]; then
+		_K=${2%/*}/$5
+		if [ "$A" = 1 ] && [ -e "$_K" ]; then
+			: # by the first run
+		elif ! x "$1" || r "$1" || [ -L "$2" ] || [ ! -f "$2" ]; then
+			_K='' # it fails, or what is there is no file
+		else
+			Mk "$2" || return
+		fi
+	fi
 	Mw "$@"
 	# Another run of the same may have been faster.
 	if R ENOENT; then
 		G=$(i "$2")
 		[ "${G#*:}" != "$3" ] || e=OK
+	fi
+	[ -z "$_K" ] || { [ "$e" = OK ] && [ "$F" != "$G" ]; } || Mn "$2"
+}
+# Keep the file under _K, too: with one name more, so that it is never without
+# one; where that can't be had (a file system without hard links, another
+# user's file), with this name instead.
+Mk() {
+	m ln -T "$1" "$_K" && return
+	case $e in
+	EPERM | ENOTSUP | EMLINK)
+		e=OK
+		m mv -fT "$1" "$_K" ;;
+	*) false ;;
+	esac
+}
+# Nothing was renamed: not kept, either.
+Mn() {
+	if x "$1"; then
+		rm -f "$_K"
+	else
+		mv -fT "$_K" "$1"
 	fi
 }
 # Set F, G and C to device and inode of $1, $2 and D, or nothing; $3 and what
@@ -51,7 +106,7 @@ Ms() {
 	[ -z "$C" ] || C=$1
 }
 Mw() {
-	q=$2 F='' G='' C='' D=${2%/*}
+	F='' G='' C='' D=${2%/*}
 	D=${D:-/}
 	! x "$1" || F=1
 	! x "$2" || G=1
@@ -140,6 +195,7 @@ Sl() {
 	# The x keeps newlines at the target's end.
 	! R EEXIST || [ ! -L "$1" ] ||
 	    [ "$(readlink "$1" && echo x)" != "$2$(printf '\nx')" ] || e=OK
+	Mf "$1" "$3"
 }
 Ln() {
 	q=$2
@@ -164,11 +220,11 @@ Nd() {
 		# shellcheck disable=SC2086 # no numbers for a fifo
 		m mknod "$1" "$4" $5 $6
 	fi
-	! R EEXIST || [ ! -O "$1" ] || case $4 in
+	! R EEXIST || ! Mo "$1" "$7" || case $4 in
 	p) [ ! -p "$1" ] ;;
 	s) [ ! -S "$1" ] ;;
 	c) [ ! -c "$1" ] ;;
 	b) [ ! -b "$1" ] ;;
 	esac || e=OK
-	[ "$e" != OK ] || [ -z "$3" ] || m chmod "$3" "$1"
+	Mf "$1" "$7" "$3"
 }

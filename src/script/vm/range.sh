@@ -87,7 +87,7 @@ Rp() {
 			Tr "$p" "$M"
 			[ "$e" != OK ] || Rl "$M" || e=EIO
 		}
-		[ "$e" != OK ] || Rs "$@" || e=EIO
+		[ "$e" != OK ] || [ ! -r "$p" ] || Rs "$@" || e=EIO
 	fi
 }
 Rg() {
@@ -117,6 +117,7 @@ Sp() {
 # Size $1 was added at y, or later if others wrote meanwhile; who has cut the
 # file meanwhile is not our error.
 Al() {
+	[ -r "$p" ] || return 0
 	! Rs "$y" "$1" || return
 	o=$(stat -L -c %s "$p")
 	if Rs $((o - $1)) "$1"; then

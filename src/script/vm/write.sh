@@ -24,9 +24,25 @@ Q() {
 V() {
 	[ -f "$3" ] && [ "$(stat -L -c %s "$3")" -eq "$1" ] && Hs "$2" "$3"
 }
+# What the mode denies (V) the owner grants himself until L, to write and to
+# check what was written.  (A first run may have been stopped before L.)
+Ld() {
+	[ -O "$1" ] && [ ! -L "$1" ] || return
+	[ "$A" = 1 ] || [ ! -r "$1" ] || [ ! -w "$1" ] || return
+	_W=$1
+	trap 'L; exit 1' HUP INT TERM
+	chmod "u+${V#u-}" "$1"
+}
+# The mode as it was, but for what writing has cleared of it.
+L() {
+	chmod "$V" "$_W"
+	_W=''
+	trap - HUP INT TERM
+}
 # Can the target be opened for writing?  Sets e when not.  (True, since a
 # failed redirection of ":" would end the shell.)
 W() {
+	[ -z "$V" ] || Ld "$1"
 	true >>"$1" || {
 		To "$( { : >>"$1"; } 2>&1)"
 		return 1
@@ -87,7 +103,14 @@ Ip() {
 			return
 		}
 	fi
-	o=$(cat "$g" 2>&1 >"$1") && Q "$g" "$1" && return
+	if o=$(cat "$g" 2>&1 >"$1"); then
+		# What may be written but not read is checked by its length.
+		if [ -r "$1" ]; then
+			Q "$g" "$1"
+		else
+			[ "$(stat -c %s "$1")" = "$_s" ]
+		fi && return
+	fi
 	T "$o"
 	# Not half of it: the whole file, if it lies beside.  (If not, because
 	# the directory can't be written, the staged file is on another disk
@@ -123,7 +146,7 @@ Iq() {
 		return 0
 	}
 	[ "$2" != x ] || N "$4" "$(i "$1")"
-	chmod "$3" "$1" && cat "$g" >"$1" && Q "$g" "$1" && return
+	cat "$g" >"$1" && Q "$g" "$1" && chmod "$3" "$1" && return
 	rm -f "$1"
 	e=ENOSPC
 	! O "$_s" || e=EIO
@@ -153,12 +176,14 @@ In() {
 # Has the target these bytes already, and is it the one to have them?  Path,
 # how, token, size, sum.
 B() {
+	[ -z "$V" ] || Ld "$1"
 	{ [ "$2" != x ] || Ev "$3" "$1"; } && [ ! -L "$1" ] && V "$4" "$5" "$1"
 }
 # The rest of Wr and Ct.  When another run of the same was faster, something
 # may have failed here, but the result counts.
 Fn() {
 	[ "$e" = OK ] || ! B "$1" "$2" "$4" "$5" "$6" || e=OK
+	[ -z "$_W" ] || L
 	[ "$e" = OK ] || return
 	# The owner first: it clears setuid.
 	[ -z "$9" ] || m chown -h "$9" "$1" || return
