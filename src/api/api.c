@@ -329,6 +329,8 @@ run_command(struct api *api, enum api_kind kind, const char *body,
 	snprintf(target, sizeof target, "%s/command", api->room_path);
 	error = api_run(api, &job);
 	memcpy(answer->detail, job.detail, sizeof answer->detail);
+	answer->status = job.res.status;
+	answer->again = again != NULL && job.req.body == again;
 	if (error == 0) {
 		if (!api_note_instance(api, job.generation, answer->instance) &&
 		    !user)

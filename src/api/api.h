@@ -78,6 +78,8 @@ struct api_answer {
 	char *json; /* API_USER: the whole answer as received; owned */
 	size_t json_len;
 	char instance[37];
+	long status; /* HTTP's, of the last attempt; 0: no answer */
+	bool again; /* the last attempt sent what api_change() has for that */
 	char detail[256]; /* on failure: the cause, one line, for users */
 };
 

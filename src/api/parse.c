@@ -216,6 +216,14 @@ take_instance(const cJSON *root, char out[37])
 	return error;
 }
 
+/* Ours, of a save beside it or with the toolkit: nothing that a user did. */
+static bool
+is_own(const char *path)
+{
+	return strstr(path, "/.gentilityfs-") != NULL ||
+	    strstr(path, "/.cache/gentilityfs/toolkit-") != NULL;
+}
+
 /* A change that says something we understand; false: skip it. */
 static bool
 take_change(const cJSON *item, struct change *c)
@@ -239,8 +247,7 @@ take_change(const cJSON *item, struct change *c)
 		free(c->path);
 		return false;
 	}
-	/* Ours, of a save beside it: no name in the mount. */
-	if (strstr(c->path, "/.gentilityfs-") != NULL) {
+	if (is_own(c->path)) {
 		free(c->path);
 		return false;
 	}

@@ -232,6 +232,17 @@ look_at_vm(struct report *r)
 	    c->cwd[0] != '\0' ? c->cwd : "a directory that is gone");
 	say(r, VERDICT_OK, "tools", "%s; also %s", c->gnu ? "GNU" : "busybox",
 	    c->tools);
+	if (c->toolkit != NULL && c->toolkit[0] == '\0')
+		say(r, VERDICT_NOTE, "toolkit",
+		    "the VM has no place for it that is its user's alone: each "
+		    "command carries its programs, up to 10 KB; give the user "
+		    "a home directory that only he can write");
+	else if (c->toolkit != NULL)
+		say(r, VERDICT_OK, "toolkit", "%s%s",
+		    c->toolkit[strlen(c->toolkit) - 1] == '/'
+			? "not there yet; a mount leaves it in "
+			: "",
+		    c->toolkit);
 	if (!has_tool(c, "gzip"))
 		say(r, VERDICT_NOTE, "tools",
 		    "no gzip: listings and saved files are transferred "
@@ -402,6 +413,8 @@ print_vm(const struct room_check *c)
 	print_member("directory", c->cwd);
 	printf(",\"kind\":\"%s\",\"tools\":", c->gnu ? "gnu" : "busybox");
 	print_words(c->tools);
+	putchar(',');
+	print_member("toolkit", c->toolkit);
 	if (c->has_clock)
 		printf(",\"clock_offset_s\":%lld", (long long)c->clock_s);
 	printf("},\"api\":{\"file\":{\"text\":%s,\"base64\":%s,",

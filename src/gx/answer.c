@@ -8,8 +8,13 @@
 #include "json.h"
 #include "text.h"
 
-/* The driver's own files in the VM. */
-#define OWN_PREFIX ".gentilityfs-"
+/* Is it one of the driver's own files in the VM? */
+static bool
+is_own(const char *path)
+{
+	return strstr(path, "/.gentilityfs-") != NULL ||
+	    strstr(path, "/.cache/gentilityfs/toolkit-") != NULL;
+}
 
 void
 answer_free(struct answer *a)
@@ -89,16 +94,13 @@ put_change(struct text *t, struct json change)
 {
 	size_t path_len, status_len = 0, mime_len = 0, url_len = 0;
 	char *path, *status, *mime, *url;
-	const char *base;
 	long long size = json_find_number(change, "size", -1);
 	char number[32] = "-";
 	bool gone;
 
 	if ((path = json_find_string(change, "path", &path_len)) == NULL)
 		return;
-	base = strrchr(path, '/');
-	base = base == NULL ? path : base + 1;
-	if (strncmp(base, OWN_PREFIX, strlen(OWN_PREFIX)) == 0) {
+	if (is_own(path)) {
 		free(path);
 		return;
 	}

@@ -186,8 +186,13 @@ batch_send(struct batch *b)
 		error = -ENAMETOOLONG;
 		goto out;
 	}
-	if ((error = room_script(r, API_META, command, len, nonce, BATCH_MAX,
-		 &payload, &payload_len)) != 0)
+	if ((error = room_script(r,
+		 &(struct room_command){.kind = API_META,
+		     .tools = tools,
+		     .nonce = nonce,
+		     .text = command,
+		     .len = len},
+		 BATCH_MAX, &payload, &payload_len)) != 0)
 		goto out;
 	if (tools == SCRIPT_TOOLS_UNKNOWN) {
 		if ((error = probe_parse(payload, payload_len, &probe, &at)) !=

@@ -68,6 +68,7 @@ room_send_changes(struct room *r, enum api_kind kind, bool repeat,
     struct script_change *items, size_t n, struct script_result *results)
 {
 	enum script_tools tools = room_tools(r);
+	struct room_command command;
 	struct api_answer a = {0};
 	char nonce[17], *first = NULL, *again = NULL, *payload = NULL;
 	char tokens[FORGET_MAX][17];
@@ -89,10 +90,14 @@ room_send_changes(struct room *r, enum api_kind kind, bool repeat,
 		error = -ENAMETOOLONG;
 		goto out;
 	}
+	command = (struct room_command){
+	    kind, tools, nonce, first, first_len, again, again_len};
 	for (tries = 0;; tries++) {
-		error = api_change(r->api, kind, tries == 0 ? first : again,
-		    tries == 0 ? first_len : again_len, again, again_len, &a);
-		if (error != 0)
+		if (tries > 0) {
+			command.text = again;
+			command.len = again_len;
+		}
+		if ((error = room_command(r, &command, &a)) != 0)
 			break;
 		error = script_unwrap(a.output, a.len, nonce, 1024 * 1024,
 		    &payload, &payload_len);
@@ -103,6 +108,7 @@ room_send_changes(struct room *r, enum api_kind kind, bool repeat,
 			forget_later(r, items, n);
 		if ((error != -EPROTO && error != -EAGAIN) || tries == 2)
 			break;
+		room_doubt_toolkit(r);
 		free(payload);
 		payload = NULL;
 		api_answer_free(&a);
@@ -125,6 +131,7 @@ out:
 bool
 room_changes_fit(struct room *r, struct script_change *items, size_t n)
 {
+	bool toolkit = room_has_toolkit(r), fit;
 	char *text;
 	size_t len, i;
 
@@ -138,8 +145,9 @@ room_changes_fit(struct room *r, struct script_change *items, size_t n)
 	    room_tools(r), "0123456789abcdef", items, n, &len);
 	for (i = 0; i < n; i++)
 		items[i].forget = NULL;
+	fit = text != NULL && (toolkit || len <= SCRIPT_MAX);
 	free(text);
-	return text != NULL;
+	return fit;
 }
 
 static void

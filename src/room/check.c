@@ -172,6 +172,24 @@ try_lengths(struct room *r, struct room_check *c)
 	api_answer_free(&a);
 }
 
+/* Where the VM keeps the programs of a mount, or would. */
+static void
+find_toolkit(struct room *r, struct room_check *c)
+{
+	struct api_answer a = {0};
+	char nonce[17], *command, place[SCRIPT_PLACE_MAX];
+	size_t len;
+
+	room_nonce(nonce);
+	if ((command = script_find_toolkit(nonce, &len)) == NULL)
+		return;
+	if (run(r, command, &a) == 0 &&
+	    script_toolkit_place(a.output, a.len, nonce, place))
+		c->toolkit = strdup(place);
+	api_answer_free(&a);
+	free(command);
+}
+
 static int
 take_probe(struct room *r, struct room_check *c)
 {
@@ -201,6 +219,7 @@ take_probe(struct room *r, struct room_check *c)
 int
 room_check(const struct room_config *config, struct room_check *c)
 {
+	struct room_config harmless = *config;
 	struct api_contact contact;
 	struct room *r;
 	int error = 0;
@@ -211,7 +230,8 @@ room_check(const struct room_config *config, struct room_check *c)
 	    .raw = -ENODATA,
 	    .raw_range = -ENODATA,
 	    .long_command = -ENODATA};
-	if ((c->error = room_begin(&r, config, c->detail)) != 0)
+	harmless.leave_nothing = true;
+	if ((c->error = room_begin(&r, &harmless, c->detail)) != 0)
 		return c->error == -ENOMEM ? -ENOMEM : 0;
 	c->error = room_find_root(r, c->detail);
 	if (c->error == 0)
@@ -219,6 +239,7 @@ room_check(const struct room_config *config, struct room_check *c)
 	c->reached = api_last_contact(r->api) != 0;
 	if (r->probes != NULL) {
 		error = take_probe(r, c);
+		find_toolkit(r, c);
 		measure(r, c);
 		try_files(r, c);
 		try_lengths(r, c);
@@ -241,5 +262,6 @@ room_check_free(struct room_check *c)
 	free(c->root);
 	free(c->uname);
 	free(c->tools);
+	free(c->toolkit);
 	*c = (struct room_check){0};
 }

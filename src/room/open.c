@@ -20,6 +20,10 @@ room_replaced(void *arg, const char *old, const char *now)
 
 	pthread_mutex_lock(&r->lock);
 	r->tools = SCRIPT_TOOLS_UNKNOWN;
+	r->toolkit =
+	    r->config.leave_nothing ? ROOM_TOOLKIT_NONE : ROOM_TOOLKIT_MISSING;
+	r->toolkit_lost = 0;
+	r->toolkit_plain = false;
 	pthread_mutex_unlock(&r->lock);
 	log_warn("the room has a new VM (instance %s, was %s): all that was "
 		 "known is dropped",
@@ -145,7 +149,13 @@ room_first_command(struct room *r, const struct script_item *item,
 		error = -ENAMETOOLONG;
 		goto out;
 	}
-	if ((error = api_command(r->api, API_META, command, len, &a)) != 0)
+	if ((error = room_command(r,
+		 &(struct room_command){.kind = API_META,
+		     .tools = tools,
+		     .nonce = nonce,
+		     .text = command,
+		     .len = len},
+		 &a)) != 0)
 		goto out;
 	error = script_unwrap(
 	    a.output, a.len, nonce, ROOM_PAYLOAD_MAX, &payload, &payload_len);
@@ -282,6 +292,8 @@ room_begin(
 	r->config.base_url = copy(config->base_url);
 	r->config.path = copy(config->path);
 	r->config.cacert = NULL;
+	if (config->leave_nothing)
+		r->toolkit = ROOM_TOOLKIT_NONE;
 	ac.arg = r;
 	snprintf(detail, 512, "cannot start");
 	if ((error = stats_open(&r->stats)) == 0) {

@@ -21,6 +21,7 @@ read_by_command(struct room *r, const char *path, const struct attr *attr,
 {
 	struct validator asked, before, after;
 	struct attr a, z;
+	enum script_tools tools = room_tools(r);
 	char nonce[17], *command, *payload = NULL;
 	const char *data;
 	size_t command_len, payload_len;
@@ -28,10 +29,15 @@ read_by_command(struct room *r, const char *path, const struct attr *attr,
 
 	room_nonce(nonce);
 	command = script_compose_read(
-	    room_tools(r), nonce, path, offset, len, &command_len);
+	    tools, nonce, path, offset, len, &command_len);
 	if (command == NULL)
 		return -ENAMETOOLONG;
-	error = room_script(r, API_BULK, command, command_len, nonce,
+	error = room_script(r,
+	    &(struct room_command){.kind = API_BULK,
+		.tools = tools,
+		.nonce = nonce,
+		.text = command,
+		.len = command_len},
 	    READ_PSEUDO + 65536, &payload, &payload_len);
 	if (error == 0)
 		error = script_parse_read(
@@ -215,8 +221,13 @@ room_read_bulk(struct room *r, const char *const *paths, size_t n,
 		free(command);
 		return -ENOMEM;
 	}
-	error = room_script(r, API_BULK, command, len, nonce, READ_BULK,
-	    &payload, &payload_len);
+	error = room_script(r,
+	    &(struct room_command){.kind = API_BULK,
+		.tools = tools,
+		.nonce = nonce,
+		.text = command,
+		.len = len},
+	    READ_BULK, &payload, &payload_len);
 	if (error == 0)
 		error =
 		    script_parse_bulk(payload, payload_len, paths, n, files);

@@ -151,24 +151,25 @@ out:
 }
 
 int
-room_script(struct room *r, enum api_kind kind, const char *command, size_t len,
-    const char *nonce, size_t max, char **payload, size_t *payload_len)
+room_script(struct room *r, const struct room_command *c, size_t max,
+    char **payload, size_t *payload_len)
 {
 	struct api_answer a;
 	int error, tries;
 
 	for (tries = 0;; tries++) {
-		if ((error = api_command(r->api, kind, command, len, &a)) != 0)
+		if ((error = room_command(r, c, &a)) != 0)
 			break;
 		error = script_unwrap(
-		    a.output, a.len, nonce, max, payload, payload_len);
+		    a.output, a.len, c->nonce, max, payload, payload_len);
 		if (error == -EAGAIN) {
-			error = room_script_staged(r, kind, command, nonce,
-			    a.len, payload, payload_len);
+			error = room_script_staged(r, c->kind, c->text,
+			    c->nonce, a.len, payload, payload_len);
 			break;
 		}
 		if (error != -EPROTO || tries == 2)
 			break;
+		room_doubt_toolkit(r);
 		/* Noise in the middle of it: perhaps not the next time. */
 		api_answer_free(&a);
 	}

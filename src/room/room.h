@@ -70,6 +70,7 @@ struct room_config {
 	unsigned max_connections;
 	unsigned timeout_ms;
 	bool create;
+	bool leave_nothing; /* in the VM, not even the toolkit */
 };
 
 /*

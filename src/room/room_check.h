@@ -25,6 +25,9 @@ struct room_check {
 	bool gnu;
 	char *uname;
 	char *tools; /* names, separated by blanks */
+	/* The file in which the VM keeps what commands need; with a slash at
+	 * its end the directory where it would; "": nowhere; NULL: unknown. */
+	char *toolkit;
 
 	unsigned times; /* how many commands were timed, */
 	unsigned min_us, median_us; /* with their answers */

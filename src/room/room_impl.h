@@ -8,10 +8,18 @@
 #include "base/bsdtree.h"
 #include "room/room.h"
 #include "script/script.h"
+#include "script/toolkit.h"
 
 /* What the files room*.c share; nobody else includes this. */
 
 struct batch;
+
+/* The programs in the VM, as far as is known. */
+enum room_toolkit {
+	ROOM_TOOLKIT_MISSING, /* the next command leaves them there */
+	ROOM_TOOLKIT_KEPT,
+	ROOM_TOOLKIT_NONE /* there is no place: commands carry theirs */
+};
 
 struct room {
 	struct api *api;
@@ -28,6 +36,11 @@ struct room {
 	struct probe_list *probes; /* the newest first; kept until the end */
 	uint64_t output_limit; /* the room cuts longer outputs; 0: unknown */
 	bool raw_failed; /* said so once */
+	enum room_toolkit toolkit;
+	char toolkit_place[SCRIPT_PLACE_MAX]; /* the file */
+	bool toolkit_plain; /* the VM can't unpack it */
+	unsigned toolkit_kept; /* how often it was left there, */
+	unsigned toolkit_lost; /* and, in a row, was not there then */
 	TAILQ_HEAD(, batch) out; /* sent; what they ask for is fixed */
 	struct batch *next; /* gathers what is asked while one is out */
 	char forget[16][17]; /* tokens of answered changes: their evidence in */
@@ -43,12 +56,34 @@ struct probe_list {
 	struct probe probe;
 };
 
+/* A composed command, with the programs that it needs. */
+struct room_command {
+	enum api_kind kind;
+	enum script_tools tools;
+	const char *nonce;
+	const char *text;
+	size_t len;
+	const char *again; /* as for api_change(); NULL: the same */
+	size_t again_len;
+};
+
+/*
+ * Send it, with what the VM keeps in place of its programs (toolkit.c).  As
+ * api_change(); empty the answer in any case.
+ */
+int room_command(
+    struct room *, const struct room_command *, struct api_answer *);
+/* The answer made no sense: the toolkit may be to blame. */
+void room_doubt_toolkit(struct room *);
+/* Need a command carry no programs, as far as is known? */
+bool room_has_toolkit(struct room *);
+
 /*
  * Run a composed command and unwrap what it prints, whatever the room does to
  * long outputs.  0 or -errno; the payload is the caller's.
  */
-int room_script(struct room *, enum api_kind, const char *command, size_t len,
-    const char *nonce, size_t max, char **payload, size_t *payload_len);
+int room_script(struct room *, const struct room_command *, size_t max,
+    char **payload, size_t *payload_len);
 
 /*
  * Run changes as one command; sent again, marked as a repeat, when nobody

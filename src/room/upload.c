@@ -205,7 +205,7 @@ room_stage(struct room *r, const struct room_write *w, const char *token,
 	char *data, *zero = NULL;
 	int error = 0;
 
-	plain = script_data_max(room_tools(r), &item);
+	plain = script_data_max(room_tools(r), &item, room_has_toolkit(r));
 	if (plain < 1024)
 		return -ENAMETOOLONG;
 	if ((zero = calloc(1, STAGE_ZEROS)) == NULL)

@@ -18,7 +18,7 @@ script_compose_bulk(enum script_tools tools, const char *nonce,
 	command_add_frame(&c);
 	command_add_records(&c, tools);
 	command_add(&c, vm_bulk);
-	command_add(&c, "I() {\nY");
+	command_add(&c, "I() {\nread_many");
 	for (i = 0; i < n; i++) {
 		command_add(&c, " ");
 		command_add_quoted(&c, paths[i]);

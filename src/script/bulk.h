@@ -15,7 +15,8 @@ struct bulk_file {
 	const char *data; /* attr.size bytes inside the payload */
 };
 
-/* malloc'ed, NULL: no memory, or longer than SCRIPT_MAX. */
+/* malloc'ed, NULL: no memory, or longer than SCRIPT_MAX without its programs.
+ */
 char *script_compose_bulk(enum script_tools, const char *nonce,
     const char *const *paths, size_t n, size_t *len);
 

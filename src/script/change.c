@@ -17,6 +17,7 @@
 #include "script/script.h"
 #include "script/command.h"
 #include "script/record.h"
+#include "script/toolkit.h"
 #include "script/vm_scripts.h"
 
 /* The files of vm/ that a change needs besides change.sh. */
@@ -564,7 +565,8 @@ script_compose_changes(enum script_tools tools, const char *nonce,
 }
 
 size_t
-script_data_max(enum script_tools tools, const struct script_change *ch)
+script_data_max(
+    enum script_tools tools, const struct script_change *ch, bool toolkit)
 {
 	struct script_change empty = *ch;
 	size_t len;
@@ -577,6 +579,8 @@ script_data_max(enum script_tools tools, const struct script_change *ch)
 	    script_compose_changes(tools, "0123456789abcdef", &empty, 1, &len);
 	if (text == NULL)
 		return 0;
+	if (toolkit)
+		len -= script_programs_size(text) - SCRIPT_LOAD_MAX;
 	free(text);
 	/* The nonce (64 at most) stands there thrice, numbers get longer. */
 	len += 3 * 64 + 32 + ch->nranges * 42;

@@ -16,6 +16,8 @@ struct command {
 	bool deep; /* it has the program for deep paths */
 };
 
+/* With nothing in it yet; with the prelude. */
+void command_begin(struct command *, const char *nonce);
 void command_start(struct command *, const char *nonce);
 /* vm/frame.sh; vm/record_*.sh. */
 void command_add_frame(struct command *);

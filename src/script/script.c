@@ -8,6 +8,7 @@
 
 #include "script/script.h"
 #include "script/command.h"
+#include "script/toolkit.h"
 #include "script/vm_scripts.h"
 
 void
@@ -71,12 +72,19 @@ nonce_valid(const char *nonce)
 }
 
 void
-command_start(struct command *c, const char *nonce)
+command_begin(struct command *c, const char *nonce)
 {
 	c->len = 0;
 	c->deep = false;
 	c->size = 8192;
 	c->text = nonce_valid(nonce) ? malloc(c->size) : NULL;
+	command_add(c, "");
+}
+
+void
+command_start(struct command *c, const char *nonce)
+{
+	command_begin(c, nonce);
 	command_add(c, vm_prelude);
 }
 
@@ -114,7 +122,10 @@ command_add_frame(struct command *c)
 char *
 command_end(struct command *c, size_t *len)
 {
-	if (c->len > SCRIPT_MAX)
+	size_t programs = c->text == NULL ? 0 : script_programs_size(c->text);
+
+	/* With the toolkit it does not carry these. */
+	if (c->len - programs > SCRIPT_MAX - SCRIPT_LOAD_MAX)
 		command_fail(c);
 	*len = c->len;
 	return c->text;
@@ -203,11 +214,11 @@ script_quote(const char *text)
 	return out;
 }
 
-/* "L 4294967295 4294967295 " and the newline, with room to spare. */
+/* "list_tree 4294967295 4294967295 " and the newline, with room to spare. */
 size_t
 script_item_size(const struct script_item *item)
 {
-	size_t n = quote(item->path, NULL) + 32;
+	size_t n = quote(item->path, NULL) + 40;
 
 	if (command_is_deep(item->path))
 		n += sizeof(vm_deep) + 64;
@@ -218,7 +229,7 @@ size_t
 script_base_size(enum script_tools tools)
 {
 	size_t n =
-	    sizeof(vm_prelude) + sizeof(vm_frame) + sizeof(vm_list) + 256;
+	    sizeof(vm_prelude) + sizeof(vm_frame) + sizeof(vm_list) + 224;
 
 	if (tools != SCRIPT_TOOLS_BUSYBOX)
 		n += sizeof(vm_record_gnu) + sizeof(vm_list_gnu);
@@ -234,7 +245,9 @@ script_base_size(enum script_tools tools)
 static const char *
 call_for_many(enum script_op op)
 {
-	return op == SCRIPT_STAT ? "S" : op == SCRIPT_LIST_ALSO ? "M" : NULL;
+	return op == SCRIPT_STAT     ? "stat_many"
+	    : op == SCRIPT_LIST_ALSO ? "list_many"
+				     : NULL;
 }
 
 static void
@@ -250,9 +263,9 @@ command_add_items(struct command *c, const struct script_item *items, size_t n)
 		if (many == NULL)
 			command_open_deep(c, 8, items[i].path);
 		if (items[i].op == SCRIPT_LIST)
-			command_addf(c, "L %zu %u", i, items[i].bound);
+			command_addf(c, "list_tree %zu %u", i, items[i].bound);
 		else if (items[i].op == SCRIPT_STATFS)
-			command_addf(c, "F %zu", i);
+			command_addf(c, "stat_fs %zu", i);
 		else if (i == 0 || items[i].op != items[i - 1].op)
 			command_addf(c, "%s %zu", many, i);
 		command_add(c, " ");
@@ -292,7 +305,7 @@ compose(enum script_tools tools, bool probe, const char *nonce,
 	command_add(&c, vm_list);
 	if (probe)
 		command_add(&c, vm_probe);
-	command_add(&c, probe ? "I() {\nQ\n" : "I() {\n:\n");
+	command_add(&c, probe ? "I() {\nprobe\n" : "I() {\n:\n");
 	command_add_items(&c, items, n);
 	command_addf(
 	    &c, "}\nP %s%s\n", nonce, !probe && is_small(items, n) ? " s" : "");
@@ -325,7 +338,7 @@ script_compose_read(enum script_tools tools, const char *nonce,
 	command_add(&c, vm_read);
 	command_add(&c, "I() {\n");
 	command_open_deep(&c, 8, path);
-	command_add(&c, "R ");
+	command_add(&c, "read_part ");
 	command_add_path(&c, 8, path);
 	if (len == UINT64_MAX)
 		command_add(&c, " 0 all");
@@ -346,7 +359,8 @@ script_compose_stage(const char *command, const char *nonce, size_t *len)
 	/* A subshell: the command may change whatever it likes. */
 	command_add(&c, "C() (\n");
 	command_add(&c, command);
-	command_addf(&c, "\n)\nI() {\nH %s\n}\nP %s s\n", nonce, nonce);
+	command_addf(
+	    &c, "\n)\nI() {\nkeep_output %s\n}\nP %s s\n", nonce, nonce);
 	return command_end(&c, len);
 }
 
@@ -359,7 +373,8 @@ script_compose_piece(
 	command_start(&c, nonce);
 	command_add_frame(&c);
 	command_add(&c, vm_stage);
-	command_addf(&c, "I() {\nJ %s %" PRIu64 " %" PRIu64 " %d\n}\nP %s\n",
-	    nonce, offset, len, last != 0, nonce);
+	command_addf(&c,
+	    "I() {\nprint_part %s %" PRIu64 " %" PRIu64 " %d\n}\nP %s\n", nonce,
+	    offset, len, last != 0, nonce);
 	return command_end(&c, out_len);
 }

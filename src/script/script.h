@@ -1,6 +1,7 @@
 #ifndef SCRIPT_H
 #define SCRIPT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -11,7 +12,11 @@
  * the frame around what they print.  Pure.
  */
 
-/* No command is longer: it may become one argument of sh -c (128 KiB). */
+/*
+ * No command is longer: it may become one argument of sh -c (128 KiB).  The
+ * programs that it carries are not counted where that is said below, since the
+ * VM may have them (toolkit.h).
+ */
 #define SCRIPT_MAX (96 * 1024)
 
 enum script_tools {
@@ -50,7 +55,7 @@ size_t script_base_size(enum script_tools);
 /*
  * One command for many items.  The answer is unwrapped with the same nonce
  * (16 hex digits, new for each command) and parsed by listing_parse().
- * malloc'ed, NULL: no memory, or longer than SCRIPT_MAX.
+ * malloc'ed, NULL: no memory, or without its programs longer than SCRIPT_MAX.
  */
 char *script_compose(enum script_tools, const char *nonce,
     const struct script_item *, size_t n, size_t *len);
@@ -199,17 +204,19 @@ struct script_change {
 void script_sha256(const void *data, size_t len, char out[65]);
 
 /*
- * malloc'ed; NULL: no memory, longer than SCRIPT_MAX, or a field that is not
- * what it must be.  tools must be known.
+ * malloc'ed; NULL: no memory, longer than SCRIPT_MAX without its programs, or
+ * a field that is not what it must be.  tools must be known.
  */
 char *script_compose_changes(enum script_tools tools, const char *nonce,
     const struct script_change *, size_t n, size_t *len);
 
 /*
  * How many bytes of data fit into a command of this change alone, whatever
- * they are; more when they can be compressed, which composing does.
+ * they are; more when they can be compressed, which composing does.  toolkit:
+ * it need not carry its programs.
  */
-size_t script_data_max(enum script_tools, const struct script_change *);
+size_t script_data_max(
+    enum script_tools, const struct script_change *, bool toolkit);
 
 /* Whether it looks as if these bytes get smaller when they are compressed. */
 bool script_may_compress(const char *data, size_t len);

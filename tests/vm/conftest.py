@@ -27,7 +27,7 @@ def vmtool(tmp_path_factory):
         return built
     build = tmp_path_factory.mktemp("build")
     (build / "script").mkdir()
-    with open(build / "script" / "vm_scripts.h", "wb") as header:
+    with open(build / "script/vm_scripts.h", "wb") as header:
         subprocess.run(["sh", SRC / "embed.sh",
                         *sorted(SRC.glob("script/vm/*.sh"))],
                        stdout=header, check=True)
@@ -36,14 +36,15 @@ def vmtool(tmp_path_factory):
         [os.environ.get("CC", "cc"), "-std=gnu11", "-D_GNU_SOURCE", "-g",
          "-O1", "-fsanitize=address,undefined",
          "-fno-sanitize-recover=undefined", f"-I{build}", f"-I{SRC}",
-         *SRC.glob("script/*.c"), SRC / "base" / "base64.c", HERE / "vmtool.c", "-o", tool, "-lz", "-lmd",
-         "-lresolv"],
+         *SRC.glob("script/*.c"), SRC / "base/base64.c", HERE / "vmtool.c",
+         "-o", tool, "-lz", "-lmd", "-lresolv", "-pthread"],
         check=True)
     return tool
 
 
 @pytest.fixture(params=["dash", "bash", "busybox"])
-def room(request, vmtool, tmp_path):
+def carrying_room(request, vmtool, tmp_path):
+    """A room whose commands carry their programs."""
     if os.getuid() != 0:
         pytest.skip("needs root")
     os.chmod(tmp_path, 0o755)
@@ -73,3 +74,10 @@ def room(request, vmtool, tmp_path):
         if name != "busybox":
             (root / "bin" / name).symlink_to("busybox")
     return Room("busybox", vmtool, str(root), root / "tree")
+
+
+@pytest.fixture(params=["carry", "toolkit"])
+def room(request, carrying_room):
+    """The same, and one that keeps the programs for all commands."""
+    carrying_room.keeps = request.param == "toolkit"
+    return carrying_room

@@ -389,8 +389,9 @@ def test_tools_unknown(room):
     check_listing(room, room.list(room.tree), room.tree)
 
 
-def test_no_gzip_and_no_base64(room, tmp_path):
+def test_no_gzip_and_no_base64(carrying_room, tmp_path):
     """Without the coders: plain text in base64, or a clear word."""
+    room = carrying_room    # whose programs are changed below
     if not room.gnu:
         pytest.skip("the directory of tools is made for GNU")
     bins = tmp_path / "bins"

@@ -6,6 +6,8 @@ import secrets
 import shutil
 import subprocess
 
+# Those of vmtool's that have more than one form.
+COMMANDS = "compose", "probe", "read", "change"
 CHROOT = shutil.which("chroot", path="/usr/sbin:/sbin:/usr/bin:/bin")
 NOBODY = 65534
 
@@ -30,21 +32,28 @@ class Room:
         self.gnu = name != "busybox"
         self.tools = "gnu" if self.gnu else "busybox"
         self.user = None
+        # Of who runs the tests the room has nothing.
+        self.env = {"HOME": "/"} if root else {
+            "HOME": os.path.join(os.path.dirname(tree), "home")}
+        self.keeps = False  # it has the toolkit, and commands use it:
+        self.kept = {}      # the file of the room, for each user
 
     def inside(self, path):
         """How the room names a file."""
         return os.fsencode(path)[len(os.fsencode(self.root)):]
 
     def argv(self, command):
+        env = [f"{name}={value}" for name, value in self.env.items()]
         if not self.gnu:
+            env = " ".join(env)
             user = f"--userspec={self.user}:{self.user} --groups=" \
                 if self.user else ""
             return ["unshare", "-m", "sh", "-c",
                     f"mount -t proc proc '{self.root}/proc' && exec env -i "
-                    f"PATH=/bin HOME=/ {CHROOT} {user} '{self.root}' "
+                    f"PATH=/bin {env} {CHROOT} {user} '{self.root}' "
                     '/bin/ash -c "$0"',
                     command]
-        shell = [self.name, "-c", command]
+        shell = ["env", *env, self.name, "-c", command]
         if self.user:
             return ["setpriv", f"--reuid={self.user}", f"--regid={self.user}",
                     "--clear-groups", *shell]
@@ -56,9 +65,28 @@ class Room:
                               stderr=subprocess.STDOUT, timeout=120,
                               stdin=subprocess.DEVNULL, **kwargs).stdout
 
-    def tool(self, *args, stdin=b""):
-        return subprocess.run([self.vmtool, *args], input=stdin,
+    def tool(self, *args, stdin=b"", form=None):
+        if self.keeps and not form and args[0] in COMMANDS:
+            if self.user not in self.kept:
+                self.kept[self.user], _ = self.keep()
+            form = self.kept[self.user]
+        env = dict(os.environ, VMTOOL_FORM=form) if form else None
+        return subprocess.run([self.vmtool, *args], input=stdin, env=env,
                               stdout=subprocess.PIPE, check=True).stdout
+
+    def keep(self, *items, form="store"):
+        """Leave the toolkit there; the answer's place and the replies."""
+        nonce = secrets.token_hex(8)
+        output = self.run(self.tool("compose", self.tools, nonce, *items,
+                                    form=form))
+        answer = json.loads(self.tool("parse", nonce, *items, stdin=output))
+        assert answer["error"] == 0, (answer, output[:2000])
+        return self.place(nonce, output), answer["replies"]
+
+    def place(self, nonce, output):
+        """Where the output says that the toolkit is; None: it does not."""
+        found = json.loads(self.tool("place", nonce, stdin=output))
+        return found["place"] if found["said"] else None
 
     def ask(self, *items, probe=False, before=b"", after=b""):
         """Compose, run and parse; the replies."""

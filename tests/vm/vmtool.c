@@ -1,14 +1,22 @@
 /*
- * Compose commands for the VM and take answers apart, for test_scripts.py.
+ * Compose commands for the VM and take answers apart, for the tests here.
  *	vmtool quote TEXT
- *	vmtool compose|probe TOOLS NONCE ITEM...	TOOLS: unknown gnu
- *busybox vmtool parse|parse-probe NONCE ITEM... <output vmtool read TOOLS NONCE
- *PATH OFFSET LENGTH|all vmtool parse-read NONCE <output vmtool stage NONCE
- *<command vmtool piece NONCE OFFSET LENGTH LAST vmtool unwrap NONCE <output
+ *	vmtool compose|probe TOOLS NONCE ITEM...
+ *	vmtool parse|parse-probe NONCE ITEM... <output
+ *	vmtool read TOOLS NONCE PATH OFFSET LENGTH|all
+ *	vmtool parse-read NONCE <output
+ *	vmtool stage NONCE <command
+ *	vmtool piece NONCE OFFSET LENGTH LAST
+ *	vmtool unwrap NONCE <output
  *	vmtool change TOOLS NONCE OP KEY=VALUE... <data
  *	vmtool parse-change NONCE OP KEY=VALUE... <output
- * ITEM: list BOUND PATH, stat PATH, statfs PATH.  Answers are printed as
- * JSON, with names and data in hexadecimal.  Exit: 0, 1 when composing failed.
+ *	vmtool toolkit text|hash
+ *	vmtool find NONCE
+ *	vmtool place NONCE <output
+ * TOOLS: unknown, gnu or busybox.  ITEM: list BOUND PATH, also PATH, stat PATH,
+ * statfs PATH.  Answers are printed as JSON, with names and data in
+ * hexadecimal.  $VMTOOL_FORM: see put_in_form().  Exit: 0, 1 when composing
+ * failed.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -18,6 +26,7 @@
 
 #include "script/listing.h"
 #include "script/script.h"
+#include "script/toolkit.h"
 
 #define MAX_PAYLOAD (1UL << 30)
 
@@ -355,6 +364,30 @@ parse_change(const char *nonce, char **argv)
 	return 0;
 }
 
+/*
+ * The command in the form that $VMTOOL_FORM names: "store", "clean" (it also
+ * removes others), "plain" (it is not packed), or the file of the VM that keeps
+ * the toolkit; as it is without it.
+ */
+static char *
+put_in_form(char *text, enum script_tools tools, const char *nonce, size_t *len)
+{
+	const char *form = getenv("VMTOOL_FORM");
+	char *other;
+
+	if (form == NULL || text == NULL)
+		return text;
+	other = form[0] != '/'
+	    ? script_store_toolkit(text, tools, nonce,
+		  strcmp(form, "clean") == 0	   ? SCRIPT_STORE_CLEAN
+		      : strcmp(form, "plain") == 0 ? SCRIPT_STORE_PLAIN
+						   : 0,
+		  len)
+	    : script_with_toolkit(text, tools, nonce, form, len);
+	free(text);
+	return other;
+}
+
 static int
 print_command(char *text, size_t len)
 {
@@ -364,6 +397,30 @@ print_command(char *text, size_t len)
 		abort();
 	fwrite(text, 1, len, stdout);
 	free(text);
+	return 0;
+}
+
+static int
+toolkit(const char *what)
+{
+	const char *hash, *text = script_toolkit(&hash);
+
+	printf("%s", strcmp(what, "hash") == 0 ? hash : text);
+	return 0;
+}
+
+static int
+place(const char *nonce)
+{
+	char path[SCRIPT_PLACE_MAX] = "";
+	size_t len;
+	char *output = slurp(&len);
+	bool said = script_toolkit_place(output, len, nonce, path);
+	bool missed = script_toolkit_missed(output, len, nonce);
+
+	printf("{\"said\": %d, \"missed\": %d, \"place\": \"%s\"}\n", said,
+	    missed, path);
+	free(output);
 	return 0;
 }
 
@@ -380,6 +437,14 @@ main(int argc, char **argv)
 	if (strcmp(argv[1], "quote") == 0) {
 		text = script_quote(argv[2]);
 		return print_command(text, strlen(text));
+	}
+	if (strcmp(argv[1], "toolkit") == 0)
+		return toolkit(argv[2]);
+	if (strcmp(argv[1], "place") == 0)
+		return place(argv[2]);
+	if (strcmp(argv[1], "find") == 0) {
+		text = script_find_toolkit(argv[2], &len);
+		return print_command(text, len);
 	}
 	if (strcmp(argv[1], "parse") == 0)
 		return parse(argv[2], argv + 3, 0);
@@ -405,6 +470,7 @@ main(int argc, char **argv)
 		text = script_compose_changes(
 		    get_tools(argv[2]), argv[3], &c, 1, &len);
 		free(input);
+		text = put_in_form(text, get_tools(argv[2]), argv[3], &len);
 		return print_command(text, len);
 	}
 	if (strcmp(argv[1], "parse-change") == 0 && argc > 3)
@@ -421,6 +487,7 @@ main(int argc, char **argv)
 		    strcmp(argv[6], "all") == 0 ? UINT64_MAX
 						: strtoull(argv[6], NULL, 10),
 		    &len);
+		text = put_in_form(text, get_tools(argv[2]), argv[3], &len);
 		return print_command(text, len);
 	}
 	if (argc < 4)
@@ -429,6 +496,10 @@ main(int argc, char **argv)
 	text = strcmp(argv[1], "probe") == 0
 	    ? script_compose_probe(argv[3], items, n, &len)
 	    : script_compose(get_tools(argv[2]), argv[3], items, n, &len);
+	text = put_in_form(text,
+	    strcmp(argv[1], "probe") == 0 ? SCRIPT_TOOLS_UNKNOWN
+					  : get_tools(argv[2]),
+	    argv[3], &len);
 	status = print_command(text, len);
 	free(items);
 	return status;

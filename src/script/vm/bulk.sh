@@ -1,11 +1,11 @@
 # shellcheck shell=sh
-# Y PATH...: the contents of many small files.  Expects record_*.sh.
+# read_many PATH...: the contents of many small files.  Expects record_*.sh.
 # Prints
 #	"#0 OK K\0", records, "#d\0", DATA, "\0#e\0", records, "#.\0"
 # DATA: the files one after another; the records (s of record_*.sh, in the order
 # of the paths, nothing for one that is missing) from before and after tell
 # where each begins, and which have stayed the same.
-Y() {
+read_many() {
 	printf '#0 OK %s\0' "$K"
 	s "$@"
 	printf '#d\0'

@@ -12,13 +12,13 @@
 #	v P...	print the records of these paths without names and targets, a
 #		line each; _x=exec: by this process
 # The answers; a "\0" is a NUL:
-#	L N BOUND PATH	"#N OK K D\0", records, "#. END\0"
-#	M N PATH...	for many directories: "#I ERRNO\0" for each path that
+#	list_tree N BOUND PATH	"#N OK K D\0", records, "#. END\0"
+#	list_many N PATH...	for many directories: "#I ERRNO\0" for each path that
 #			is missing (I counts from N), "#N OK K COUNT\0",
 #			records, "#. END\0".  Names begin at "/".
-#	S N PATH...	"#I ERRNO\0" for each path that is missing (I counts
+#	stat_many N PATH...	"#I ERRNO\0" for each path that is missing (I counts
 #			from N), "#N OK K COUNT\0", records, "#. 0\0"
-#	F N PATH	"#N OK\0BSIZE FRSIZE BLOCKS BFREE BAVAIL FILES FFREE
+#	stat_fs N PATH	"#N OK\0BSIZE FRSIZE BLOCKS BFREE BAVAIL FILES FFREE
 #			NAMEMAX\n\0"
 #	instead of "#N OK...", when it failed: "#N ERRNO\0"
 # END is 0; 1: something went wrong below, only the directory itself is sure
@@ -46,7 +46,7 @@ Le() {
 	[ -z "$(find . -maxdepth 1 -name '' 2>&1 |
 	    while read -r o; do printf %s "${o##*./*}"; done)" ] || e=EIO
 }
-L() {
+list_tree() {
 	if [ ! -L "$3" ] && cd -P "$3" && [ -r . ] && [ -e ./. ]; then
 		d=1
 		[ "$2" -eq 0 ] || D "$2"
@@ -66,7 +66,7 @@ L() {
 	fi
 	printf '#%s %s\0' "$1" "$e"
 }
-M() {
+list_many() {
 	N=$1 i=$1
 	shift
 	n=$#
@@ -86,7 +86,7 @@ M() {
 	[ $# = 0 ] || { cd / && t "$@"; } || e=1
 	printf '#. %s\0' "$e"
 }
-S() {
+stat_many() {
 	N=$1 i=$1
 	shift
 	for p; do
@@ -100,7 +100,7 @@ S() {
 	s "$@"
 	printf '#. 0\0'
 }
-F() {
+stat_fs() {
 	if o=$(stat -f -c '%s %S %b %f %a %c %d %l' "$2"); then
 		printf '#%s OK\0%s\n\0' "$1" "$o"
 	else

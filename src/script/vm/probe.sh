@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# Q: what the driver needs to know of the VM, as "KEY=VALUE\0", each key at
+# probe: what the driver needs to know of the VM, as "KEY=VALUE\0", each key at
 # most once but "pseudo":
 #	tools	gnu: find has -printf; busybox: stat -c by find -exec does;
 #		none: the driver can't work here
@@ -8,7 +8,7 @@
 #	pseudo	st_dev of a mounted file system whose sizes lie
 #	have	the names of the tools found, separated by blanks
 #	uname	for people
-Q() {
+probe() {
 	if [ "$K" = G ]; then
 		t=gnu
 	elif case $(find / -maxdepth 0 -exec stat -c '//%f' {} +) in

@@ -1,10 +1,10 @@
 # shellcheck shell=sh
-# R PATH OFFSET LENGTH: part of a regular file.  LENGTH "all": all there is, at
+# read_part PATH OFFSET LENGTH: part of a regular file.  LENGTH "all": all there is, at
 # most 16 MiB, for files whose size lies (/proc).  Prints
 #	"#0 OK K\0" RECORD "\0" DATA "\0" RECORD
 # with the file's records before and after (v of list.sh), or "#0 ERRNO\0"; an
 # error found out later stands as "!ERRNO" instead of the second record.
-R() {
+read_part() {
 	e=
 	if [ -L "$1" ]; then
 		e=ESTALE
