@@ -80,10 +80,15 @@ def mounted(point):
 class Proxy:
     """A link to a port of this machine."""
 
-    def __init__(self, binary, port, rtt, bandwidth):
+    def __init__(self, binary, port, rtt, bandwidth, slow_start=True,
+                 tls=False):
         args = [binary, "-r", str(rtt)]
         if bandwidth:
             args += ["-b", str(bandwidth)]
+        if not slow_start:
+            args.append("-S")
+        if tls:
+            args.append("-t")
         self.process = subprocess.Popen(
             [*args, str(port)], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, text=True)
@@ -109,8 +114,9 @@ class Proxy:
 class Servers:
     """What all peers reach: one directory behind roomd, sshd and rclone."""
 
-    def __init__(self, build, scratch):
+    def __init__(self, build, scratch, slow_start=True, tls=False):
         self.build, self.scratch = build, scratch
+        self.slow_start, self.tls = slow_start, tls  # of every link
         self.driver = os.path.join(build, "gentilityfs")
         self.log = open(os.path.join(scratch, "servers.log"), "ab")
         self.stack = contextlib.ExitStack()
@@ -292,7 +298,8 @@ class Peer:
         self.log = open(self.cache + ".log", "ab")
         self.stack.callback(self.log.close)
         self.proxy = Proxy(self.servers.program("proxy"), self.port(), self.rtt,
-                           self.bandwidth)
+                           self.bandwidth, self.servers.slow_start,
+                           self.servers.tls)
         self.stack.callback(self.proxy.stop)
         self.count_from_here()
         if not self.has_mount:

@@ -1,7 +1,7 @@
 /*
  * proxy: a TCP proxy that adds a round-trip time, for the benchmark.
  *
- *	proxy [-r RTT_MS] [-b MBIT] [-w KIB] PORT
+ *	proxy [-r RTT_MS] [-b MBIT] [-w KIB] [-S] [-t] PORT
  *
  * Listens on a free port of the loopback interface, connects to PORT there for
  * each connection, and prints its own port.  Bytes arrive half a round trip
@@ -10,8 +10,12 @@
  * one round trip later than it otherwise would, and so does the first byte of a
  * server that speaks first.  -b bounds the bandwidth of each direction, shared
  * by all connections; -w is the window of a connection, how many bytes may be
- * under way in a round trip (4096; what Linux grants by default, without its
- * slow start).
+ * under way in a round trip (4096; what Linux grants by default).
+ *
+ * Each direction of a connection begins slowly, as TCP does: with 10 segments
+ * of 1,448 bytes in a round trip, as many more for each byte that has arrived,
+ * and from the beginning again after a rest of 200 ms.  -S: without that.  -t:
+ * setting up a connection takes one more round trip, as TLS 1.3's does.
  *
  * Commands on standard input, each answered by a line: "stats" (JSON), "reset"
  * (the numbers), "rtt MS".  At its end the proxy ends.
@@ -37,6 +41,8 @@
 #define CHUNK		(64 * 1024)
 #define CHUNK_BOUNDED	(16 * 1024)
 #define LINK_QUEUE_NS	20000000 /* what waits for a bounded link, at most */
+#define SLOW_START	(10 * 1448) /* bytes */
+#define SLOW_REST_NS	200000000
 
 enum direction { UP, DOWN };
 
@@ -48,9 +54,20 @@ struct chunk {
 	char data[];
 };
 
+/* Bytes that the sender will know to have arrived. */
+struct ack {
+	STAILQ_ENTRY(ack) link;
+	int64_t due;
+	size_t len;
+};
+
 struct flow {
 	STAILQ_HEAD(, chunk) chunks;
+	STAILQ_HEAD(, ack) acks;
 	size_t queued;
+	size_t in_flight; /* sent and not acknowledged */
+	size_t window; /* how many may be */
+	int64_t last; /* when something was sent last */
 	bool finished; /* nothing more to read */
 	bool closed; /* and all delivered */
 };
@@ -69,6 +86,7 @@ struct proxy {
 	int64_t rtt;
 	double bytes_per_ns; /* 0: no bound */
 	size_t window;
+	bool slow_start, tls;
 	int64_t link_free[2]; /* when the bounded link is idle again */
 	struct connection *connections[MAX_CONNECTIONS];
 	size_t count;
@@ -137,6 +155,7 @@ connection_free(struct proxy *proxy, size_t i)
 	bool reset = !c->flow[UP].closed || !c->flow[DOWN].closed;
 	struct linger linger = {1, 0};
 	struct chunk *chunk;
+	struct ack *ack;
 
 	for (int side = 0; side < 2; side++) {
 		if (c->fd[side] != -1) {
@@ -148,6 +167,10 @@ connection_free(struct proxy *proxy, size_t i)
 		while ((chunk = STAILQ_FIRST(&c->flow[side].chunks)) != NULL) {
 			STAILQ_REMOVE_HEAD(&c->flow[side].chunks, link);
 			free(chunk);
+		}
+		while ((ack = STAILQ_FIRST(&c->flow[side].acks)) != NULL) {
+			STAILQ_REMOVE_HEAD(&c->flow[side].acks, link);
+			free(ack);
 		}
 	}
 	free(c);
@@ -169,8 +192,12 @@ connection_accept(struct proxy *proxy)
 	c->fd[UP] = fd;
 	c->fd[DOWN] = -1;
 	c->accepted = now_ns();
-	STAILQ_INIT(&c->flow[UP].chunks);
-	STAILQ_INIT(&c->flow[DOWN].chunks);
+	for (int dir = 0; dir < 2; dir++) {
+		STAILQ_INIT(&c->flow[dir].chunks);
+		STAILQ_INIT(&c->flow[dir].acks);
+		c->flow[dir].window =
+		    proxy->slow_start ? SLOW_START : proxy->window;
+	}
 	proxy->connections[proxy->count++] = c;
 	proxy->opened++;
 	if (proxy->count > proxy->peak)
@@ -181,7 +208,7 @@ connection_accept(struct proxy *proxy)
 static int64_t
 connection_due(const struct proxy *proxy, const struct connection *c)
 {
-	return c->accepted + proxy->rtt + proxy->rtt / 2;
+	return c->accepted + proxy->rtt * (proxy->tls ? 2 : 1) + proxy->rtt / 2;
 }
 
 /* Returns 0, or -1 when the server is not there. */
@@ -229,8 +256,41 @@ flow_may_read(const struct proxy *proxy, const struct connection *c,
 
 	/* Bytes are here for half of the round trip. */
 	return !flow->finished && flow->queued < proxy->window / 2 &&
+	    flow->in_flight < flow->window &&
 	    proxy->link_free[dir] - now < LINK_QUEUE_NS &&
 	    (dir == UP || c->connected);
+}
+
+/* What has been acknowledged makes room, and the window grows by it. */
+static void
+flow_take_acks(const struct proxy *proxy, struct flow *flow, int64_t now)
+{
+	struct ack *ack;
+
+	while ((ack = STAILQ_FIRST(&flow->acks)) != NULL && ack->due <= now) {
+		STAILQ_REMOVE_HEAD(&flow->acks, link);
+		flow->in_flight -= ack->len;
+		flow->window += ack->len;
+		if (flow->window > proxy->window)
+			flow->window = proxy->window;
+		free(ack);
+	}
+}
+
+static void
+flow_note_sent(
+    const struct proxy *proxy, struct flow *flow, int64_t due, size_t len)
+{
+	struct ack *ack;
+
+	if (!proxy->slow_start || proxy->rtt == 0 || len == 0)
+		return;
+	if ((ack = malloc(sizeof(*ack))) == NULL)
+		fail("memory");
+	ack->due = due + proxy->rtt / 2;
+	ack->len = len;
+	flow->in_flight += len;
+	STAILQ_INSERT_TAIL(&flow->acks, ack, link);
 }
 
 /* Returns -1 when the connection broke. */
@@ -245,6 +305,13 @@ flow_read(struct proxy *proxy, struct connection *c, enum direction dir)
 
 	if (chunk == NULL)
 		fail("memory");
+	sent = now_ns();
+	if (proxy->slow_start && flow->in_flight == 0 &&
+	    sent - flow->last > SLOW_REST_NS)
+		flow->window = SLOW_START;
+	if (proxy->slow_start && proxy->rtt > 0 &&
+	    room > flow->window - flow->in_flight)
+		room = flow->window - flow->in_flight;
 	n = recv(c->fd[dir], chunk->data, room, 0);
 	if (n < 0) {
 		free(chunk);
@@ -252,7 +319,7 @@ flow_read(struct proxy *proxy, struct connection *c, enum direction dir)
 	}
 	if (n > 0 && dir == UP)
 		requests_count(proxy, c, chunk->data, (size_t)n);
-	sent = now_ns();
+	flow->last = sent;
 	if (proxy->bytes_per_ns > 0) {
 		sent = max_ns(sent, proxy->link_free[dir]) +
 		    (int64_t)((double)n / proxy->bytes_per_ns);
@@ -261,6 +328,7 @@ flow_read(struct proxy *proxy, struct connection *c, enum direction dir)
 	chunk->due = sent + proxy->rtt / 2;
 	if (dir == UP)
 		chunk->due = max_ns(chunk->due, connection_due(proxy, c));
+	flow_note_sent(proxy, flow, chunk->due, (size_t)n);
 	chunk->len = (size_t)n;
 	chunk->off = 0;
 	flow->queued += (size_t)n;
@@ -330,6 +398,10 @@ connection_poll(const struct proxy *proxy, const struct connection *c,
 			if (at < *wake)
 				*wake = at;
 		}
+		if (!STAILQ_EMPTY(&flow->acks) &&
+		    flow->in_flight >= flow->window &&
+		    STAILQ_FIRST(&flow->acks)->due < *wake)
+			*wake = STAILQ_FIRST(&flow->acks)->due;
 		if (chunk == NULL || !c->connected)
 			continue;
 		if (chunk->due <= now)
@@ -362,6 +434,7 @@ connection_work(
 		c->connected = true;
 	}
 	for (int dir = 0; dir < 2; dir++) {
+		flow_take_acks(proxy, &c->flow[dir], now);
 		if ((fds[dir].revents & (POLLIN | POLLHUP | POLLERR)) &&
 		    flow_may_read(proxy, c, dir, now) &&
 		    flow_read(proxy, c, dir) == -1)
@@ -466,10 +539,10 @@ serve(struct proxy *proxy)
 int
 main(int argc, char **argv)
 {
-	struct proxy proxy = {.window = 4096 * 1024};
+	struct proxy proxy = {.window = 4096 * 1024, .slow_start = true};
 	int option, port;
 
-	while ((option = getopt(argc, argv, "r:b:w:")) != -1) {
+	while ((option = getopt(argc, argv, "r:b:w:St")) != -1) {
 		switch (option) {
 		case 'r':
 			proxy.rtt = (int64_t)(atof(optarg) * 1e6);
@@ -479,6 +552,12 @@ main(int argc, char **argv)
 			break;
 		case 'w':
 			proxy.window = (size_t)atol(optarg) * 1024;
+			break;
+		case 'S':
+			proxy.slow_start = false;
+			break;
+		case 't':
+			proxy.tls = true;
 			break;
 		default:
 			goto usage;
@@ -496,6 +575,7 @@ main(int argc, char **argv)
 		connection_free(&proxy, proxy.count - 1);
 	return 0;
 usage:
-	fprintf(stderr, "usage: proxy [-r RTT_MS] [-b MBIT] [-w KIB] PORT\n");
+	fprintf(stderr,
+	    "usage: proxy [-r RTT_MS] [-b MBIT] [-w KIB] [-S] [-t] PORT\n");
 	return 2;
 }

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from mountlib import BUILD, TOP, run
+from mountlib import BUILD, TOP, run, wait_until
 
 BENCH = os.path.join(TOP, "tests", "bench")
 sys.path.insert(0, BENCH)
@@ -50,9 +50,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def link(rtt, bandwidth=0, greeting=b""):
+def link(rtt, bandwidth=0, greeting=b"", **kw):
     server = Server(greeting)
-    proxy = peers.Proxy(PROXY, server.port, rtt, bandwidth)
+    proxy = peers.Proxy(PROXY, server.port, rtt, bandwidth, **kw)
     try:
         yield proxy
     finally:
@@ -106,6 +106,62 @@ def test_setting_up_a_connection_costs_a_round_trip_more(greeting):
             return time.monotonic() - start
 
         assert 0.100 <= quickest(first, 0.115) <= 0.115
+
+
+def test_tls_costs_one_more():
+    with link(50, tls=True) as proxy:
+        def first():
+            start = time.monotonic()
+            with connect(proxy) as conn:
+                conn.sendall(b"hi")
+                assert receive(conn, 2) == b"hi"
+            return time.monotonic() - start
+
+        assert 0.150 <= quickest(first, 0.165) <= 0.165
+
+
+@pytest.mark.parametrize("slow_start,trips", [(True, 2), (False, 1)])
+def test_a_connection_begins_slowly(slow_start, trips):
+    """20 kB are two round trips: 10 segments in the first, and what comes back
+    has begun meanwhile."""
+    size = 20000
+
+    def ask():
+        with link(50, slow_start=slow_start) as proxy, connect(proxy) as conn:
+            conn.sendall(b"x")
+            receive(conn, 1)
+            start = time.monotonic()
+            conn.sendall(b"x" * size)
+            receive(conn, size)
+            return time.monotonic() - start
+
+    least = 0.050 * trips
+    assert least <= quickest(ask, least + 0.015) <= least + 0.015
+
+
+def test_a_window_doubles_until_a_rest():
+    """100 kB are three round trips (14, 29 and 58 kB, each as it is
+    acknowledged), then one, and after 200 ms three again."""
+    size = 100000
+
+    def send(conn):
+        start = time.monotonic()
+        thread = threading.Thread(target=conn.sendall, args=(b"x" * size,))
+        thread.start()
+        receive(conn, size)
+        thread.join()
+        return time.monotonic() - start
+
+    def ask():
+        with link(50) as proxy, connect(proxy) as conn:
+            conn.sendall(b"x")
+            receive(conn, 1)
+            first, again = send(conn), send(conn)
+            end = time.monotonic() + 0.25
+            wait_until(lambda: time.monotonic() > end)
+            return max(first, send(conn), again + 0.100)
+
+    assert 0.150 <= quickest(ask, 0.175) <= 0.175
 
 
 def test_the_bandwidth_is_shared_by_all_connections():
