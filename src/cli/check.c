@@ -247,10 +247,11 @@ look_at_vm(struct report *r)
 		say(r, VERDICT_NOTE, "tools",
 		    "no gzip: listings and saved files are transferred "
 		    "uncompressed; install gzip in the VM");
-	if (!c->gnu && !has_tool(c, "python3"))
+	if (c->whole_seconds)
 		say(r, VERDICT_NOTE, "tools",
-		    "busybox without python3: times that programs set, such "
-		    "as cp -p, are whole seconds; install python3 in the VM");
+		    "no touch but busybox's, and no python3: times that "
+		    "programs set, such as cp -p, are whole seconds; install "
+		    "python3 in the VM");
 	if (!has_tool(c, "sha256sum") && !has_tool(c, "openssl"))
 		say(r, VERDICT_FAIL, "tools",
 		    "neither sha256sum nor openssl: files cannot be saved; "

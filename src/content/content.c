@@ -98,6 +98,14 @@ content_zero(struct content *c, uint64_t end)
 	return error;
 }
 
+/* The bytes changed: a time that was set before is not theirs.  Lock held. */
+static void
+content_moved(struct content *c)
+{
+	c->attr.mtime = ROOM_TIME_KEEP;
+	c->moved = ++c->changes;
+}
+
 int
 content_write(struct content *c, const void *data, size_t len,
     uint64_t *offset_p, bool append)
@@ -134,7 +142,7 @@ content_write(struct content *c, const void *data, size_t len,
 		goto out;
 	if (offset + len > c->size)
 		c->size = offset + len;
-	c->changes++;
+	content_moved(c);
 out:
 	pthread_mutex_unlock(&c->lock);
 	return error;
@@ -146,8 +154,6 @@ content_truncate(struct content *c, uint64_t size)
 	int error = 0;
 
 	pthread_mutex_lock(&c->lock);
-	if (size == c->size && size != 0)
-		goto out;
 	if (size < c->size) {
 		if ((error = intervals_remove(&c->written, size, UINT64_MAX)) ||
 		    (error = intervals_remove(&c->dirty, size, UINT64_MAX)))
@@ -167,10 +173,30 @@ content_truncate(struct content *c, uint64_t size)
 	c->appended = false;
 	if (size == 0)
 		c->whole = true;
-	c->changes++;
+	content_moved(c);
 out:
 	pthread_mutex_unlock(&c->lock);
 	return error;
+}
+
+bool
+content_revert(struct content *c)
+{
+	bool alone;
+
+	pthread_mutex_lock(&c->lock);
+	alone = c->base.mode != 0 && c->written.count == 0 &&
+	    c->dirty.count == 0 && c->sending.count == 0;
+	if (alone) {
+		content_drop_work(c);
+		c->size = c->base_size = c->base.size;
+		c->whole = c->resized = c->appended = c->has_attr = false;
+		c->unsettled = false;
+		c->attr = content_no_attr;
+		c->sent = c->changes;
+	}
+	pthread_mutex_unlock(&c->lock);
+	return alone;
 }
 
 void

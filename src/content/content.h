@@ -32,6 +32,8 @@ void content_set_new(struct content *, uint32_t mode, bool exclusive);
 int content_write(
     struct content *, const void *, size_t len, uint64_t *offset, bool append);
 int content_truncate(struct content *, uint64_t size);
+/* Forget a new length that was not sent, if nothing else is unsent. */
+bool content_revert(struct content *);
 /* Attributes to be sent along. */
 void content_setattr(struct content *, const struct room_setattr *);
 

@@ -38,6 +38,7 @@ struct content {
 	char *hidden;
 	char *name;
 	uint64_t tried; /* `changes` at the last attempt */
+	uint64_t moved; /* `changes` when the bytes last did */
 	uint64_t changes, sent; /* counts, to see changes while sending */
 };
 

@@ -93,6 +93,8 @@ content_unsend(struct content *c, const struct room_write *w)
 	c->whole = c->whole || w->how == ROOM_WHOLE;
 	c->resized = c->resized || (w->set_size && w->how != ROOM_WHOLE);
 	c->appended = c->appended && w->how == ROOM_APPEND;
+	if (c->moved > w->changes)
+		attr.mtime = ROOM_TIME_KEEP;
 	content_merge_attr(&attr, &c->attr);
 	c->attr = attr;
 	c->has_attr = true;

@@ -17,21 +17,29 @@ fs_is_mounter(fuse_req_t req)
 }
 
 bool
+fs_in_group(struct fs *fs, uint32_t gid)
+{
+	const struct probe *p = room_probe(fs->room);
+	size_t i;
+
+	for (i = 0; i < p->ngroups; i++)
+		if (gid == p->groups[i])
+			return true;
+	return gid == p->gid;
+}
+
+bool
 fs_may(struct fs *fs, const struct attr *a, int mask)
 {
 	const struct probe *p = room_probe(fs->room);
 	unsigned bits = a->mode;
-	size_t i;
 
 	if (p->uid == 0)
 		return !(mask & X_OK) || S_ISDIR(a->mode) || (bits & 0111);
 	if (a->uid == p->uid)
 		return ((bits >> 6) & mask) == (unsigned)mask;
-	if (a->gid == p->gid)
+	if (fs_in_group(fs, a->gid))
 		return ((bits >> 3) & mask) == (unsigned)mask;
-	for (i = 0; i < p->ngroups; i++)
-		if (a->gid == p->groups[i])
-			return ((bits >> 3) & mask) == (unsigned)mask;
 	return (bits & mask) == (unsigned)mask;
 }
 

@@ -77,6 +77,16 @@ change_hide(struct change_job *c)
 	n->attr.ctime = v.ctime;
 }
 
+/* A name of it went, at the time that its directory shows. */
+static void
+change_lose(struct node *n, const struct attr *dir)
+{
+	if (n->attr.nlink > 0)
+		n->attr.nlink--;
+	if (dir != NULL)
+		n->attr.ctime = dir->ctime;
+}
+
 static void
 change_new_entry(struct change_job *c, struct node *dir,
     const struct room_change *op, const struct room_changed *now)
@@ -132,8 +142,9 @@ change_adopt_rename(
 	struct dentry *to = tree_lookup(to_dir, c->to_name);
 	int error = -ENOENT;
 
-	if (to != NULL && to->node != n && to->node->attr.nlink > 0)
-		to->node->attr.nlink--;
+	if (to != NULL && to->node != n)
+		change_lose(
+		    to->node, now->has_to_parent ? &now->to_parent : NULL);
 	if (d != NULL && d->node == n)
 		error = tree_rename(t, d, to_dir, c->to_name);
 	else if (now->has_self && n->attr.ino == now->self.ino &&
@@ -187,8 +198,7 @@ change_adopt(struct change_job *c)
 		tree_lose_name(t, dir, c->name);
 		if ((d = tree_lookup(dir, c->name)) == NULL)
 			break;
-		if (d->node->attr.nlink > 0)
-			d->node->attr.nlink--;
+		change_lose(d->node, now->has_parent ? &now->parent : NULL);
 		tree_remove(t, d);
 		break;
 	case ROOM_RENAME:
@@ -209,8 +219,10 @@ change_adopt(struct change_job *c)
 		break;
 	case ROOM_COPY:
 		if (now->has_self && (n = tree_get(t, c->node)) != NULL &&
-		    !n->local)
+		    !n->local) {
+			node_change_here(n);
 			tree_adopt_own(t, n, &now->self, now->checked);
+		}
 		break;
 	case ROOM_LOOK:
 		break;

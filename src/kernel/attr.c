@@ -9,14 +9,11 @@
 #include "kernel/link.h"
 
 static struct timespec
-timespec_of(int64_t ns)
+timespec_of(int64_t time)
 {
-	struct timespec t = {ns / 1000000000, ns % 1000000000};
+	struct timespec t;
 
-	if (t.tv_nsec < 0) {
-		t.tv_sec--;
-		t.tv_nsec += 1000000000;
-	}
+	t.tv_sec = attr_time_split(time, &t.tv_nsec);
 	return t;
 }
 
@@ -39,14 +36,14 @@ fs_fill_stat(struct fs *fs, const struct node *n, struct stat *st)
 {
 	const struct options *o = fs->options;
 	const struct probe *p = room_probe(fs->room);
-	const struct attr *a = &n->attr;
+	struct attr a = node_shown(n);
 	char *text;
 
 	memset(st, 0, sizeof *st);
-	st->st_mode = a->mode;
-	st->st_nlink = a->nlink;
-	st->st_uid = a->uid;
-	st->st_gid = a->gid;
+	st->st_mode = a.mode;
+	st->st_nlink = a.nlink;
+	st->st_uid = a.uid;
+	st->st_gid = a.gid;
 	if (n->control) {
 		st->st_ino = n->id | 1ull << 62;
 		st->st_uid = o->uid;
@@ -57,24 +54,25 @@ fs_fill_stat(struct fs *fs, const struct node *n, struct stat *st)
 		st->st_blksize = 4096;
 		return;
 	}
-	if (o->set_uid || (o->idmap && a->uid == p->uid))
+	if (o->set_uid || (o->idmap && a.uid == p->uid))
 		st->st_uid = o->uid;
-	if (o->set_gid || (o->idmap && a->gid == p->gid))
+	if (o->set_gid || (o->idmap && a.gid == p->gid))
 		st->st_gid = o->gid;
 	if (o->set_umask)
 		st->st_mode &= ~o->umask;
-	st->st_ino = n->first_ino != 0 ? n->first_ino : fs_ino(fs, a);
-	st->st_size = a->size > INT64_MAX ? INT64_MAX : (off_t)a->size;
+	if ((st->st_ino = node_shown_ino(n)) == 0)
+		st->st_ino = fs_ino(fs, &a);
+	st->st_size = a.size > INT64_MAX ? INT64_MAX : (off_t)a.size;
 	/* Programs take a link's size for the length of its text. */
-	if (S_ISLNK(a->mode) && (text = link_text(fs, n, NULL)) != NULL) {
+	if (S_ISLNK(a.mode) && (text = link_text(fs, n, NULL)) != NULL) {
 		st->st_size = strlen(text);
 		free(text);
 	}
-	st->st_blocks = a->blocks;
+	st->st_blocks = a.blocks;
 	st->st_blksize = 128 * 1024;
-	st->st_atim = timespec_of(a->atime);
-	st->st_mtim = timespec_of(a->mtime);
-	st->st_ctim = timespec_of(a->ctime);
+	st->st_atim = timespec_of(a.atime);
+	st->st_mtim = timespec_of(a.mtime);
+	st->st_ctim = timespec_of(a.ctime);
 }
 
 void
@@ -95,6 +93,8 @@ fs_fill_entry(
 	e->attr_timeout = n->local || link_varies(fs, n)
 	    ? 0
 	    : tree_trust(fs->tree, n->checked);
+	if (e->attr_timeout > 0)
+		node_see(n);
 }
 
 void
@@ -115,8 +115,9 @@ fs_reply_node(struct fs *fs, fuse_req_t req, struct node *dir, struct node *n)
 	}
 }
 
-void
-fs_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+/* see: a program does; else only the kernel, which asks again for it. */
+static void
+getattr_reply(fuse_req_t req, fuse_ino_t ino, bool see)
 {
 	struct fs *fs = fs_of(req);
 	struct node *n;
@@ -125,7 +126,6 @@ fs_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	double trust;
 	int error;
 
-	(void)fi;
 	fs_wait_begin(req, &w);
 	error = fs_find_node(fs, &w, ino, false, &n);
 	fs_wait_end(req, &w);
@@ -144,14 +144,23 @@ fs_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 			st.st_size = (off_t)strlen(n->target);
 		n->looked_by = fuse_req_ctx(req)->pid;
 	}
+	if (see || trust > 0)
+		node_see(n);
 	tree_unlock(fs->tree);
 	fuse_reply_attr(req, &st, trust);
+}
+
+void
+fs_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	(void)fi;
+	getattr_reply(req, ino, true);
 }
 
 static int64_t
 ns_of(struct timespec t)
 {
-	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+	return attr_time(t.tv_sec, t.tv_nsec);
 }
 
 /* What the kernel wants set, in the VM's numbers; with the tree locked. */
@@ -186,18 +195,6 @@ setattr_of(struct fs *fs, const struct stat *st, int set)
 	return a;
 }
 
-/* Nothing but what is so already (cp -p as the owner): no request. */
-static void
-setattr_drop_same(struct room_setattr *a, const struct attr *have)
-{
-	if (a->set_uid && a->uid == have->uid)
-		a->set_uid = false;
-	if (a->set_gid && a->gid == have->gid)
-		a->set_gid = false;
-	if (a->set_mode && a->mode == (have->mode & 07777))
-		a->set_mode = false;
-}
-
 static bool
 setattr_is_empty(const struct room_setattr *a)
 {
@@ -205,24 +202,116 @@ setattr_is_empty(const struct room_setattr *a)
 	    a->atime == ROOM_TIME_KEEP && a->mtime == ROOM_TIME_KEEP;
 }
 
-/* Set what is asked for in a file that is to be sent anyway. */
+/*
+ * A new file gets mode and owner from us as it is (cp -p, tar).  Of any other
+ * we only believe to know what it has.
+ */
 static void
-setattr_local(struct node *n, const struct room_setattr *a)
+setattr_drop_same(struct room_setattr *a, const struct node *n)
 {
-	int64_t now = fs_now_ns();
+	if (!n->local || n->content == NULL || !content_is_new(n->content))
+		return;
+	if (a->set_uid && a->uid == n->attr.uid)
+		a->set_uid = false;
+	if (a->set_gid && a->gid == n->attr.gid)
+		a->set_gid = false;
+	if (a->set_mode && a->mode == (n->attr.mode & 07777))
+		a->set_mode = false;
+}
 
-	content_setattr(n->content, a);
+static bool
+time_is_given(int64_t time)
+{
+	return time != ROOM_TIME_KEEP && time != ROOM_TIME_NOW;
+}
+
+/* Would the VM let its user do that?  For what is not asked of it at once. */
+static int
+setattr_may(struct fs *fs, const struct attr *have, struct room_setattr *a)
+{
+	const struct probe *p = room_probe(fs->room);
+	bool owner = p->uid == have->uid;
+
+	if (p->uid == 0)
+		return 0;
+	if (!owner &&
+	    (a->set_mode || a->set_uid || a->set_gid ||
+		time_is_given(a->atime) || time_is_given(a->mtime)))
+		return -EPERM;
+	if ((a->set_uid && a->uid != have->uid) ||
+	    (a->set_gid && a->gid != have->gid && !fs_in_group(fs, a->gid)))
+		return -EPERM;
+	if (!owner && !fs_may(fs, have, W_OK))
+		return -EACCES;
+	if (a->set_mode && !S_ISDIR(have->mode) &&
+	    !fs_in_group(fs, a->set_gid ? a->gid : have->gid))
+		a->mode &= ~(uint32_t)S_ISGID;
+	return 0;
+}
+
+/* What is set here, at `now`, where the VM would do it later. */
+static int64_t
+time_here(struct fs *fs, int64_t time, int64_t now)
+{
+	return time == ROOM_TIME_KEEP
+	    ? time
+	    : fs_settable(fs, time == ROOM_TIME_NOW ? now : time);
+}
+
+/* Set what is asked for here: in a file that is to be sent anyway, or in one
+ * that nobody but who has it open will ever see. */
+static int
+setattr_local(struct fs *fs, struct node *n, struct room_setattr *a)
+{
+	const struct probe *p = room_probe(fs->room);
+	int64_t now = room_vm_now(fs->room);
+	int64_t atime = time_here(fs, a->atime, now);
+	int64_t mtime = time_here(fs, a->mtime, now);
+	int error;
+
+	if ((error = setattr_may(fs, &n->attr, a)) != 0)
+		return error;
+	/* Others than the owner may set no time but that of the VM. */
+	if (p->uid == 0 || p->uid == n->attr.uid) {
+		a->atime = atime;
+		a->mtime = mtime;
+	}
+	if (n->local)
+		content_setattr(n->content, a);
 	if (a->set_mode)
 		n->attr.mode = (n->attr.mode & S_IFMT) | a->mode;
 	if (a->set_uid)
 		n->attr.uid = a->uid;
 	if (a->set_gid)
 		n->attr.gid = a->gid;
-	if (a->atime != ROOM_TIME_KEEP)
-		n->attr.atime = a->atime == ROOM_TIME_NOW ? now : a->atime;
-	if (a->mtime != ROOM_TIME_KEEP)
-		n->attr.mtime = a->mtime == ROOM_TIME_NOW ? now : a->mtime;
+	if (atime != ROOM_TIME_KEEP)
+		n->attr.atime = atime;
+	if (mtime != ROOM_TIME_KEEP)
+		n->attr.mtime = mtime;
 	n->attr.ctime = now;
+	n->seen = false;
+	return 0;
+}
+
+/* By so much no file of a VM grows at once, unless it is refused: that is to
+ * be known before anything is shown. */
+#define SIZE_FAR ((uint64_t)1 << 40)
+
+/* The VM refused a new length: it has left no trace.  Takes the tree's lock. */
+static void
+setattr_undo_size(struct fs *fs, uint64_t id, const struct attr *was)
+{
+	struct node *n;
+
+	tree_lock(fs->tree);
+	if ((n = tree_get(fs->tree, id)) != NULL && n->local &&
+	    n->content != NULL && content_revert(n->content)) {
+		n->attr = *was;
+		n->checked = 0;
+		n->pages = 0;
+		fs_mark_sent(fs, n);
+	}
+	tree_unlock(fs->tree);
 }
 
 /* A new length: local, and sent at once unless somebody has it open. */
@@ -230,6 +319,10 @@ static int
 setattr_size(
     struct fs *fs, struct wait *w, struct node *n, uint64_t size, bool open)
 {
+	struct room_setattr same = {
+	    .atime = ROOM_TIME_KEEP, .mtime = ROOM_TIME_KEEP};
+	bool clean = !n->local, send = !open;
+	struct attr was = n->attr;
 	uint64_t id = n->id;
 	struct content *c;
 	int error;
@@ -239,15 +332,40 @@ setattr_size(
 	else if (room_is_pseudo(fs->room, n->attr.dev) ||
 	    (!open && !fs_may(fs, &n->attr, W_OK)))
 		error = -EACCES;
-	else if ((error = fs_content(fs, n, &c)) == 0 &&
-	    (error = content_truncate(c, size)) == 0) {
-		fs_mark_local(n);
-		n->pages = node_version(n);
+	else if ((error = fs_content(fs, n, &c)) == 0) {
+		send = send || (clean && size > SIZE_FAR + was.size);
+		if ((error = content_truncate(c, size)) == 0) {
+			fs_mark_local(fs, n);
+			n->pages = node_version(n);
+			/* The VM would see no change. */
+			same.mtime = n->attr.mtime;
+			if (size == was.size && size != 0)
+				content_setattr(c, &same);
+		}
 	}
 	tree_unlock(fs->tree);
-	if (error == 0 && !open)
-		error = fs_send(fs, w, id);
+	if (error == 0 && send && (error = fs_send(fs, w, id)) != 0 && clean)
+		setattr_undo_size(fs, id, &was);
 	return error;
+}
+
+/* As setattr_size(), tree unlocked: what is far is only tried when all else is
+ * sent. */
+static int
+setattr_find_size(struct fs *fs, struct wait *w, fuse_ino_t ino, uint64_t size,
+    bool open, struct node **n)
+{
+	int error = 0;
+
+	if ((*n)->local && size > SIZE_FAR + (*n)->attr.size) {
+		tree_unlock(fs->tree);
+		if ((error = fs_send(fs, w, ino)) != 0 ||
+		    (error = fs_find_node(fs, w, ino, false, n)) != 0)
+			return error;
+	}
+	if ((error = setattr_size(fs, w, *n, size, open)) != 0)
+		return error;
+	return fs_find_node(fs, w, ino, false, n);
 }
 
 static int
@@ -283,30 +401,31 @@ fs_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set,
 	}
 	a = setattr_of(fs, st, set);
 	if (set & FUSE_SET_ATTR_SIZE) {
-		error = setattr_size(fs, &w, n, st->st_size, fi != NULL);
-		if (error != 0 ||
-		    (error = fs_find_node(fs, &w, ino, false, &n)) != 0)
+		error =
+		    setattr_find_size(fs, &w, ino, st->st_size, fi != NULL, &n);
+		if (error != 0)
 			goto fail;
 		/* The kernel sends the times of truncate(2), too. */
 		if (!n->local ||
 		    (set & (FUSE_SET_ATTR_MTIME_NOW | FUSE_SET_ATTR_ATIME_NOW)))
 			a.atime = a.mtime = ROOM_TIME_KEEP;
 	}
-	setattr_drop_same(&a, &n->attr);
+	setattr_drop_same(&a, n);
 	if (setattr_is_empty(&a)) {
 		tree_unlock(fs->tree);
-	} else if (n->local && n->content != NULL) {
-		setattr_local(n, &a);
+	} else if ((n->local && n->content != NULL) ||
+	    (node_is_dead(fs->tree, n) &&
+		(n->content == NULL || content_hidden(n->content) == NULL))) {
+		error = setattr_local(fs, n, &a);
 		tree_unlock(fs->tree);
-	} else if (node_is_dead(fs->tree, n) &&
-	    (n->content == NULL || content_hidden(n->content) == NULL)) {
-		tree_unlock(fs->tree); /* nobody will ever see it */
+		if (error != 0)
+			goto fail;
 	} else if ((error = fs_change_attr(fs, &w, n, &a)) != 0) {
 		goto fail;
 	}
 reply:
 	fs_wait_end(req, &w);
-	fs_getattr(req, ino, fi);
+	getattr_reply(req, ino, false);
 	return;
 fail:
 	fs_wait_end(req, &w);

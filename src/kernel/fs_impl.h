@@ -145,6 +145,8 @@ unsigned fs_patience(struct fs *, bool known);
  */
 bool fs_is_silent(struct fs *, uint64_t contact, int error);
 
+/* Is the VM's user in this group? */
+bool fs_in_group(struct fs *, uint32_t gid);
 /* Is it the mounting user who asks? */
 bool fs_is_mounter(fuse_req_t);
 /* May the VM's user do this (R_OK, W_OK, X_OK) by mode and groups? */
@@ -161,12 +163,13 @@ bool fs_lists_control(struct fs *, struct node *dir);
 /* The VM's path of a file, also of an open one that lost its name; malloc'ed,
  * NULL with errno.  Tree locked. */
 char *fs_path_of(struct fs *, struct node *);
-int64_t fs_now_ns(void);
 
 /* Where the changes of a regular file go; made when needed.  Tree locked. */
 int fs_content(struct fs *, struct node *, struct content **);
 /* The content changed.  Tree locked. */
-void fs_mark_local(struct node *);
+void fs_mark_local(struct fs *, struct node *);
+/* The time that the VM's tools can set, at most this one. */
+int64_t fs_settable(struct fs *, int64_t time);
 /* Send a file's changes, and wait until the VM has them.  Tree unlocked. */
 int fs_send(struct fs *, struct wait *, uint64_t id);
 /* The same without waiting.  Tree locked. */

@@ -335,7 +335,7 @@ file_changed(struct fs *fs, fuse_ino_t ino)
 
 	tree_lock(fs->tree);
 	if ((n = tree_get(fs->tree, ino)) != NULL) {
-		fs_mark_local(n);
+		fs_mark_local(fs, n);
 		n->pages = node_version(n);
 		fs_note_work(fs, n);
 	}
@@ -399,6 +399,21 @@ flush_is_early(struct fs *fs, fuse_req_t req, fuse_ino_t ino)
 		procfd_process(fuse_req_ctx(req)->pid), st.st_ino, -1);
 }
 
+/*
+ * A file that its only writer has closed has the VM's number from now on, if
+ * nobody knows the one it had here.
+ */
+static void
+file_closed(struct fs *fs, fuse_ino_t ino)
+{
+	struct node *n;
+
+	tree_lock(fs->tree);
+	if ((n = tree_get(fs->tree, ino)) != NULL && n->handles == 1)
+		node_settle_ino(n);
+	tree_unlock(fs->tree);
+}
+
 void
 fs_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
@@ -422,6 +437,7 @@ fs_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		fs_wait_begin(req, &w);
 		error = fs_send(fs, &w, ino);
 		fs_wait_end(req, &w);
+		file_closed(fs, ino);
 	}
 	file_settle(file_of(fi));
 	fuse_reply_err(req, -error);

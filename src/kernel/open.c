@@ -98,7 +98,7 @@ open_regular(struct fs *fs, struct node *n, struct open_file *h,
 		if ((error = fs_content(fs, n, &c)) != 0 ||
 		    (error = content_truncate(c, 0)) != 0)
 			return error;
-		fs_mark_local(n);
+		fs_mark_local(fs, n);
 		/* The kernel has dropped its pages itself. */
 		n->pages = node_version(n);
 	}
@@ -114,12 +114,14 @@ handle_attach(struct open_file *h, struct node *n)
 {
 	node_hold(n);
 	n->writers += h->writes;
+	n->handles++;
 }
 
 static void
 handle_detach(struct fs *fs, struct open_file *h, struct node *n)
 {
 	n->writers -= h->writes;
+	n->handles--;
 	node_release(fs->tree, n);
 }
 
@@ -320,6 +322,7 @@ create_local(struct fs *fs, fuse_req_t req, struct node *dir, const char *name,
 		.uid = p->uid,
 		.gid = dir->attr.mode & S_ISGID ? dir->attr.gid : p->gid,
 		.dev = fs->root_dev}};
+	int64_t now = room_vm_now(fs->room);
 	struct content *c;
 	struct node *n;
 	int error;
@@ -330,13 +333,14 @@ create_local(struct fs *fs, fuse_req_t req, struct node *dir, const char *name,
 		e.attr.uid = owner.uid;
 		e.attr.gid = owner.gid;
 	}
-	e.attr.atime = e.attr.mtime = e.attr.ctime = fs_now_ns();
+	e.attr.atime = e.attr.mtime = fs_settable(fs, now);
+	e.attr.ctime = now;
 	e.attr.ino = 1ull << 61 | tree_next_epoch(fs->tree);
 	n = tree_adopt_entry(fs->tree, dir, &e, UINT64_MAX, room_now());
 	if (n == NULL)
 		return -ENOMEM;
 	/* Programs (sqlite, tar) take it ill when a file's number changes. */
-	n->first_ino = e.attr.ino;
+	node_show_ino(n, e.attr.ino);
 	if ((error = content_open(&n->content, fs->store, NULL, n->id)) != 0) {
 		tree_remove(fs->tree, tree_lookup(dir, name));
 		return error;
@@ -345,7 +349,8 @@ create_local(struct fs *fs, fuse_req_t req, struct node *dir, const char *name,
 	content_set_new(c, mode & 07777, exclusive);
 	if (e.attr.uid != p->uid || e.attr.gid != p->gid)
 		content_setattr(c, &owner);
-	fs_mark_local(n);
+	fs_mark_local(fs, n);
+	dir_change_here(dir, now);
 	tree_touch_dir(fs->tree, dir);
 	*out = n;
 	return 0;

@@ -22,27 +22,36 @@ struct send {
 };
 
 int64_t
-fs_now_ns(void)
+fs_settable(struct fs *fs, int64_t time)
 {
-	struct timespec now;
+	const struct probe *p = room_probe(fs->room);
+	long ns;
+	int64_t sec = attr_time_split(time, &ns);
 
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+	if (!p->whole_seconds)
+		return time;
+	/* -1 means an error to busybox (vm/attr.sh). */
+	return attr_time(sec == -1 ? 0 : sec, 0);
 }
 
 /* The node has changes that the VM does not know: it stays until sent. */
 void
-fs_mark_local(struct node *n)
+fs_mark_local(struct fs *fs, struct node *n)
 {
-	/* A length set to what it was is no change. */
+	int64_t now = room_vm_now(fs->room);
+
 	if (!content_is_dirty(n->content))
 		return;
-	if (!n->local)
+	if (!n->local) {
 		node_hold(n);
+		n->attr.atime = node_shown(n).atime;
+	}
 	n->local = true;
+	node_change_here(n);
 	n->attr.size = content_size(n->content);
 	n->attr.blocks = (n->attr.size + 511) / 512;
-	n->attr.mtime = n->attr.ctime = fs_now_ns();
+	n->attr.mtime = fs_settable(fs, now);
+	n->attr.ctime = now;
 }
 
 /* With the tree locked: all is sent, or there is nowhere to send it. */
@@ -79,12 +88,31 @@ fs_content(struct fs *fs, struct node *n, struct content **out)
 	return error;
 }
 
+/* The file's directory, in which a file of ours came and went meanwhile. */
+static void
+send_done_dir(struct fs *fs, struct node *dir, bool is_new,
+    const struct room_changed *now)
+{
+	struct attr was = node_shown(dir);
+	bool told = dir_was_told(dir), known = dir->checked != 0;
+
+	if (now->has_parent) {
+		tree_adopt_own(fs->tree, dir, &now->parent, now->checked);
+		/* What is written in a file is no change of its directory; and
+		 * what a new one is has been shown already. */
+		if (is_new ? told : known)
+			node_show(dir, &was);
+	}
+	dir->changed = tree_next_epoch(fs->tree);
+}
+
 /* Adopt what the VM has now; with the tree locked. */
 static void
-send_done(struct fs *fs, struct node *n, bool more,
+send_done(struct fs *fs, struct node *n, bool more, bool is_new,
     const struct room_changed *now, bool foreign)
 {
 	struct node *dir = node_parent(n);
+	struct attr was = n->attr;
 
 	if (more) {
 		/* Only its identity is settled. */
@@ -94,20 +122,59 @@ send_done(struct fs *fs, struct node *n, bool more,
 	} else {
 		tree_next_epoch(fs->tree);
 		tree_adopt_own(fs->tree, n, &now->self, now->checked);
+		if (!n->seen || foreign) {
+			was.mtime = n->attr.mtime;
+			was.ctime = n->attr.ctime;
+		}
+		if (!n->seen && is_new)
+			was.atime = n->attr.atime;
+		node_show(n, &was);
 		if (foreign) {
 			/* Somebody else's bytes are in it, too. */
 			n->pages = 0;
 			notify_inode(fs->notify, n->id);
 		}
 	}
-	if (dir != NULL) {
-		if (now->has_parent)
-			tree_adopt_own(
-			    fs->tree, dir, &now->parent, now->checked);
-		dir->changed = tree_next_epoch(fs->tree);
-	}
+	if (dir != NULL)
+		send_done_dir(fs, dir, is_new, now);
 	if (!more)
 		fs_mark_sent(fs, n);
+}
+
+/*
+ * What is to be sent, with the tree locked.  True: along with it a time of ours
+ * is set, since somebody was told that.
+ */
+static bool
+send_begin(struct fs *fs, struct node *n, struct room_write *w)
+{
+	const struct probe *p = room_probe(fs->room);
+
+	content_begin_send(n->content, w);
+	/* Only who owns a file may set its times. */
+	if (!n->seen || w->attr.mtime != ROOM_TIME_KEEP ||
+	    (p->uid != 0 && p->uid != n->attr.uid))
+		return false;
+	w->attr.mtime = n->attr.mtime;
+	return true;
+}
+
+/* Send it; once more when the VM changed it meanwhile, and ours goes on top
+ * (but another file by that name is none of ours), or it may not get a time. */
+static int
+send_write(struct fs *fs, struct room_write *w, bool told,
+    struct room_changed *now, bool *foreign)
+{
+	int error = room_write(fs->room, w, now);
+
+	*foreign = error == -ESTALE && w->expecting && now->has_self &&
+	    now->self.ino == w->expect.ino;
+	if (!*foreign && !(told && error == -EPERM))
+		return error;
+	w->expecting = w->expecting && !*foreign;
+	if (told)
+		w->attr.mtime = ROOM_TIME_KEEP;
+	return room_write(fs->room, w, now);
 }
 
 static void
@@ -121,7 +188,7 @@ send_run(struct job *job)
 	struct attr base;
 	struct node *n;
 	char *path;
-	bool foreign = false, more;
+	bool foreign = false, more, told = false;
 	uint32_t lend;
 
 	tree_lock(fs->tree);
@@ -144,22 +211,15 @@ send_run(struct job *job)
 		s->error = -ENOENT; /* its directory is gone */
 		goto out;
 	}
+	if (path != NULL)
+		told = send_begin(fs, n, &w);
 	tree_unlock(fs->tree);
 	if (path == NULL) {
 		s->error = -ENOMEM;
 	} else {
-		content_begin_send(c, &w);
 		w.path = path;
 		w.lend &= lend;
-		s->error = room_write(fs->room, &w, &now);
-		if (s->error == -ESTALE && w.expecting && now.has_self &&
-		    now.self.ino == w.expect.ino) {
-			/* The VM changed it meanwhile: ours goes on top.  (But
-			 * another file by that name is none of ours.) */
-			w.expecting = false;
-			foreign = true;
-			s->error = room_write(fs->room, &w, &now);
-		}
+		s->error = send_write(fs, &w, told, &now, &foreign);
 	}
 	tree_lock(fs->tree);
 	if (path != NULL) {
@@ -167,7 +227,7 @@ send_run(struct job *job)
 			s->error = -ESTALE;
 		more = content_end_send(c, &w, s->error, &now);
 		if (s->error == 0)
-			send_done(fs, n, more, &now, foreign);
+			send_done(fs, n, more, w.is_new, &now, foreign);
 		else
 			log_warn(
 			    "%s: not saved: %s", path, strerror(-s->error));
@@ -285,6 +345,8 @@ fs_forget_new(struct fs *fs, struct node *n, struct node *dir, const char *name)
 	tree_touch_dir(fs->tree, dir);
 	tree_lose_name(fs->tree, dir, name);
 	n->attr.nlink = 0;
+	n->attr.ctime = room_vm_now(fs->room);
+	dir_change_here(dir, n->attr.ctime);
 	if ((d = tree_lookup(dir, name)) != NULL)
 		tree_remove(fs->tree, d);
 	fs_mark_sent(fs, n);

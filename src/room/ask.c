@@ -125,6 +125,19 @@ batch_add_more(struct batch *b)
 	pthread_mutex_unlock(&r->lock);
 }
 
+/* What has just changed in the VM was seen there by now. */
+static void
+batch_note_clock(struct batch *b, const struct listing *l)
+{
+	int64_t latest = l->self.ctime;
+	size_t i;
+
+	for (i = 0; i < l->count; i++)
+		if (l->entries[i].attr.ctime > latest)
+			latest = l->entries[i].attr.ctime;
+	room_note_clock(b->room, latest, b->checked, false);
+}
+
 static void
 batch_adopt(struct batch *b, struct batch_item *item, struct reply *reply)
 {
@@ -135,9 +148,11 @@ batch_adopt(struct batch *b, struct batch_item *item, struct reply *reply)
 	switch (item->script.op) {
 	case SCRIPT_LIST:
 	case SCRIPT_LIST_ALSO:
-		for (i = 0; i < reply->nlistings; i++)
+		for (i = 0; i < reply->nlistings; i++) {
+			batch_note_clock(b, &reply->listings[i]);
 			h->adopt_listing(
 			    h->arg, &reply->listings[i], b->epoch, b->checked);
+		}
 		if (reply->error == -ENOENT || reply->error == -ENOTDIR)
 			h->adopt_stat(h->arg, item->script.path, reply->error,
 			    NULL, b->epoch, b->checked);
@@ -198,7 +213,7 @@ batch_send(struct batch *b)
 		if ((error = probe_parse(payload, payload_len, &probe, &at)) !=
 		    0)
 			goto out;
-		if ((error = room_adopt_probe(r, &probe)) != 0)
+		if ((error = room_adopt_probe(r, &probe, b->checked)) != 0)
 			goto out;
 	}
 	error = listing_parse(

@@ -60,6 +60,39 @@ forget_now(
 }
 
 /*
+ * Does a change that was made give something of this time?  What is new has it
+ * for sure; some file systems keep a change's time of what was there.
+ */
+static bool
+gives_time(const struct script_change *c)
+{
+	return c->op == SCRIPT_MKDIR || c->op == SCRIPT_SYMLINK ||
+	    c->op == SCRIPT_MKNOD || c->op == SCRIPT_CREATE ||
+	    c->op == SCRIPT_WRITE || c->op == SCRIPT_COMMIT;
+}
+
+/* What time it was there.  first: what was made was made by this command. */
+static void
+note_clock(struct room *r, const struct script_change *items, size_t n,
+    const struct script_result *results, uint64_t began, bool first)
+{
+	int64_t latest = INT64_MIN;
+	bool within = false;
+	size_t i;
+	int k;
+
+	for (i = 0; i < n; i++) {
+		for (k = 0; k < 4; k++)
+			if (results[i].found & (1u << k) &&
+			    results[i].attr[k].ctime > latest)
+				latest = results[i].attr[k].ctime;
+		within = within ||
+		    (first && results[i].error == 0 && gives_time(&items[i]));
+	}
+	room_note_clock(r, latest, began, within);
+}
+
+/*
  * Send changes as one command, and again (saying so) when nobody knows
  * whether the first ran.
  */
@@ -73,6 +106,7 @@ room_send_changes(struct room *r, enum api_kind kind, bool repeat,
 	char nonce[17], *first = NULL, *again = NULL, *payload = NULL;
 	char tokens[FORGET_MAX][17];
 	size_t first_len, again_len, payload_len, i;
+	uint64_t began;
 	int error, tries;
 
 	if (tools == SCRIPT_TOOLS_UNKNOWN)
@@ -93,6 +127,7 @@ room_send_changes(struct room *r, enum api_kind kind, bool repeat,
 	command = (struct room_command){
 	    kind, tools, nonce, first, first_len, again, again_len};
 	for (tries = 0;; tries++) {
+		began = room_now();
 		if (tries > 0) {
 			command.text = again;
 			command.len = again_len;
@@ -104,8 +139,11 @@ room_send_changes(struct room *r, enum api_kind kind, bool repeat,
 		if (error == 0)
 			error = script_parse_changes(
 			    payload, payload_len, items, n, results);
-		if (error == 0)
+		if (error == 0) {
+			note_clock(
+			    r, items, n, results, began, tries == 0 && !repeat);
 			forget_later(r, items, n);
+		}
 		if ((error != -EPROTO && error != -EAGAIN) || tries == 2)
 			break;
 		room_doubt_toolkit(r);

@@ -200,6 +200,7 @@ take_probe(struct room *r, struct room_check *c)
 	c->uid = p->uid;
 	c->gid = p->gid;
 	c->gnu = p->gnu;
+	c->whole_seconds = p->whole_seconds;
 	room_instance(r, c->instance);
 	c->user = strdup(p->user);
 	c->home = strdup(p->home);

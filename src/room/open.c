@@ -24,6 +24,7 @@ room_replaced(void *arg, const char *old, const char *now)
 	    r->config.leave_nothing ? ROOM_TOOLKIT_NONE : ROOM_TOOLKIT_MISSING;
 	r->toolkit_lost = 0;
 	r->toolkit_plain = false;
+	r->clock = (struct vm_clock){false, 0};
 	pthread_mutex_unlock(&r->lock);
 	log_warn("the room has a new VM (instance %s, was %s): all that was "
 		 "known is dropped",
@@ -164,7 +165,7 @@ room_first_command(struct room *r, const struct script_item *item,
 		    r, API_META, command, nonce, a.len, &payload, &payload_len);
 	if (error == 0 && tools == SCRIPT_TOOLS_UNKNOWN &&
 	    (error = probe_parse(payload, payload_len, &probe, &used)) == 0)
-		error = room_adopt_probe(r, &probe);
+		error = room_adopt_probe(r, &probe, r->first_checked);
 	if (error == 0 && n > 0)
 		error = listing_parse(
 		    payload + used, payload_len - used, item, n, reply);

@@ -28,8 +28,8 @@ read_by_command(struct room *r, const char *path, const struct attr *attr,
 	int error;
 
 	room_nonce(nonce);
-	command = script_compose_read(
-	    tools, nonce, path, offset, len, &command_len);
+	command =
+	    script_compose_read(tools, nonce, path, offset, len, &command_len);
 	if (command == NULL)
 		return -ENAMETOOLONG;
 	error = room_script(r,

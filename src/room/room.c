@@ -40,7 +40,7 @@ room_tools(struct room *r)
 }
 
 int
-room_adopt_probe(struct room *r, struct probe *probe)
+room_adopt_probe(struct room *r, struct probe *probe, uint64_t began)
 {
 	struct probe_list *p;
 
@@ -54,7 +54,39 @@ room_adopt_probe(struct room *r, struct probe *probe)
 	r->tools = p->probe.gnu ? SCRIPT_TOOLS_GNU : SCRIPT_TOOLS_BUSYBOX;
 	pthread_mutex_unlock(&r->lock);
 	log_info("VM: %s", p->probe.system);
+	if (p->probe.clock != 0)
+		room_note_clock(r, p->probe.clock, began, true);
 	return 0;
+}
+
+static int64_t
+clock_ns(clockid_t id)
+{
+	struct timespec now;
+
+	clock_gettime(id, &now);
+	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+void
+room_note_clock(struct room *r, int64_t there, uint64_t began, bool within)
+{
+	pthread_mutex_lock(&r->lock);
+	vm_clock_note(&r->clock, there, (int64_t)(began - 1) * 1000000,
+	    clock_ns(CLOCK_BOOTTIME), within);
+	pthread_mutex_unlock(&r->lock);
+}
+
+int64_t
+room_vm_now(struct room *r)
+{
+	int64_t now;
+
+	pthread_mutex_lock(&r->lock);
+	now = vm_clock_now(
+	    &r->clock, clock_ns(CLOCK_BOOTTIME), clock_ns(CLOCK_REALTIME));
+	pthread_mutex_unlock(&r->lock);
+	return now;
 }
 
 const struct probe *

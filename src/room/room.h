@@ -93,6 +93,12 @@ void room_nonce(char out[17]);
 /* Monotonic milliseconds, never 0. */
 uint64_t room_now(void);
 
+/*
+ * What time it is in the VM, in nanoseconds (base/attr.h): never later than it
+ * is, and not before anything that an answer has shown.
+ */
+int64_t room_vm_now(struct room *);
+
 /* What the probe found.  Constant until `replaced`. */
 const struct probe *room_probe(struct room *);
 const char *room_root(struct room *); /* absolute path of the mount's root */

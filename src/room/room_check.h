@@ -22,7 +22,7 @@ struct room_check {
 	char instance[37];
 	char *user, *home, *cwd, *root; /* root: of the mount */
 	uint32_t uid, gid;
-	bool gnu;
+	bool gnu, whole_seconds;
 	char *uname;
 	char *tools; /* names, separated by blanks */
 	/* The file in which the VM keeps what commands need; with a slash at

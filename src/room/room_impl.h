@@ -6,6 +6,7 @@
 
 #include "api/api.h"
 #include "base/bsdtree.h"
+#include "room/clock.h"
 #include "room/room.h"
 #include "script/script.h"
 #include "script/toolkit.h"
@@ -45,6 +46,7 @@ struct room {
 	struct batch *next; /* gathers what is asked while one is out */
 	char forget[16][17]; /* tokens of answered changes: their evidence in */
 	size_t nforget; /* the VM goes with a later change */
+	struct vm_clock clock;
 	unsigned under_way; /* metadata batches sent and not answered */
 	uint64_t sent; /* when the latest of them was */
 	unsigned deep; /* 1: one more, that brings what nobody asked for */
@@ -120,8 +122,13 @@ int room_find_root(struct room *, char detail[512]);
 
 int room_errno(int error);
 
-/* Take over what a probe found. */
-int room_adopt_probe(struct room *, struct probe *);
+/* Take over what a probe found that began then (room_now()). */
+int room_adopt_probe(struct room *, struct probe *, uint64_t began);
+/*
+ * The answer to what began then shows that it was `there` in the VM, or later;
+ * within: it was so meanwhile.
+ */
+void room_note_clock(struct room *, int64_t there, uint64_t began, bool within);
 enum script_tools room_tools(struct room *);
 
 #endif

@@ -268,33 +268,24 @@ add_data(struct command *c, const struct script_change *ch)
 	add_form_and_data(c, ch, " ");
 }
 
-/* Seconds rounded down, and the nanoseconds. */
-static int64_t
-time_split(int64_t ns, long *fraction)
-{
-	int64_t sec = ns / 1000000000;
-
-	*fraction = ns % 1000000000;
-	if (*fraction < 0) {
-		*fraction += 1000000000;
-		sec--;
-	}
-	return sec;
-}
-
 /* As touch -d @ wants it: -1.5 is one and a half seconds before 1970. */
 static void
 add_time(struct command *c, int64_t ns)
 {
-	uint64_t n = ns < 0 ? -(uint64_t)ns : (uint64_t)ns;
+	long fraction;
+	int64_t sec = attr_time_split(ns, &fraction);
 
+	if (ns < 0 && fraction > 0) {
+		sec++;
+		fraction = 1000000000 - fraction;
+	}
 	if (ns == SCRIPT_TIME_OMIT)
 		command_add(c, " omit");
 	else if (ns == SCRIPT_TIME_NOW)
 		command_add(c, " now");
 	else
-		command_addf(c, " %s%" PRIu64 ".%09" PRIu64, ns < 0 ? "-" : "",
-		    n / 1000000000, n % 1000000000);
+		command_addf(c, " %s%" PRId64 ".%09ld", ns < 0 ? "-" : "",
+		    sec < 0 ? -sec : sec, fraction);
 }
 
 /* " UID:GID", " UID", " :GID" */
@@ -367,12 +358,15 @@ static void
 add_expected(struct command *c, enum script_tools tools, const struct attr *a)
 {
 	long ns;
-	time_t sec = time_split(a->mtime, &ns);
+	time_t sec = attr_time_split(a->mtime, &ns);
 	struct tm tm;
 	char date[64];
 
 	command_addf(c, " '%" PRIu64 " %" PRIu64 " ", a->ino, a->size);
-	if (tools == SCRIPT_TOOLS_GNU)
+	if (a->mtime >= ATTR_TIME_NS || a->mtime < -ATTR_TIME_NS)
+		/* The fraction is not known; a beginning will do. */
+		command_add(c, "'");
+	else if (tools == SCRIPT_TOOLS_GNU)
 		command_addf(c, "%" PRId64 ".%09ld0'", (int64_t)sec, ns);
 	else if (gmtime_r(&sec, &tm) == NULL ||
 	    strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S", &tm) == 0)
@@ -402,8 +396,10 @@ add_arguments(
 		add_new_owner(c, ch);
 		break;
 	case SCRIPT_MKDIR:
-		/* Of the special bits mkdir(2) knows only the sticky one. */
-		add_umask(c, ch->mode & 01777, 0777);
+		/* Of the special bits mkdir(2) knows only the sticky one; what
+		 * the directory inherits stays. */
+		command_addf(c, " %03" PRIo32 " %s", ~ch->mode & 0777,
+		    ch->mode & 01000 ? "+t" : "''");
 		add_new_owner(c, ch);
 		break;
 	case SCRIPT_RENAME:

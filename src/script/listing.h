@@ -71,6 +71,8 @@ struct probe {
 	size_t npseudo;
 	uint64_t *pseudo; /* st_dev of proc, sysfs, ...: sizes there lie */
 	bool gzip, timeout, python3, perl; /* tools */
+	bool whole_seconds; /* touch can't set parts of them, nor python3 */
+	int64_t clock; /* what time it was there; 0: not known */
 	char *have; /* the names of the tools found, separated by blanks */
 	char *system; /* one line for people: uname and the tools found */
 };

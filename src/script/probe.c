@@ -95,6 +95,19 @@ set_text(char **out, const char *text)
 	return (*out = strdup(text)) == NULL ? -ENOMEM : 0;
 }
 
+/* Seconds since 1970, and nine digits of a fraction if date(1) knows any. */
+static int64_t
+get_clock(const char *text)
+{
+	uint64_t sec, ns = 0;
+
+	if (get_number(&text, UINT32_MAX, '.', &sec) != 0)
+		return 0;
+	if (strlen(text) != 9 || get_number(&text, 999999999, '\0', &ns) != 0)
+		ns = 0;
+	return attr_time((int64_t)sec, (int64_t)ns);
+}
+
 /* Is the word in the list, which is separated by blanks? */
 static bool
 has_word(const char *list, const char *word)
@@ -111,7 +124,7 @@ has_word(const char *list, const char *word)
 
 /* What the values are collected in until all are there. */
 struct values {
-	const char *tools, *have, *uname;
+	const char *tools, *have, *uname, *touch;
 	bool uid, gid;
 };
 
@@ -140,6 +153,10 @@ set_value(struct probe *p, struct values *v, const char *key, size_t len,
 		return set_text(&p->home, value);
 	else if (IS("cwd"))
 		return set_text(&p->cwd, value);
+	else if (IS("touch"))
+		v->touch = value;
+	else if (IS("clock"))
+		p->clock = get_clock(value);
 	else if (IS("pseudo"))
 		return add_pseudo(p, value);
 #undef IS
@@ -162,6 +179,8 @@ finish(struct probe *p, const struct values *v)
 	p->timeout = has_word(v->have, "timeout");
 	p->python3 = has_word(v->have, "python3");
 	p->perl = has_word(v->have, "perl");
+	p->whole_seconds = !p->python3 &&
+	    (v->touch != NULL ? strcmp(v->touch, "yes") != 0 : !p->gnu);
 	if (set_text(&p->have, v->have) != 0)
 		return -ENOMEM;
 	if (asprintf(&p->system, "%s; %s tools; has %s", v->uname, v->tools,

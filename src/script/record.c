@@ -108,16 +108,6 @@ get_fraction(struct cursor *c)
 	return ns;
 }
 
-static int64_t
-time_join(int64_t sec, int64_t ns)
-{
-	if (sec > INT64_MAX / 1000000000 - 1)
-		return INT64_MAX;
-	if (sec < INT64_MIN / 1000000000 + 1)
-		return INT64_MIN;
-	return sec * 1000000000 + ns;
-}
-
 /*
  * find: seconds and a fraction.  The fraction counts upwards for negative
  * times, too: -0.5 s is printed as -1.5.
@@ -130,7 +120,7 @@ get_time_gnu(struct cursor *c, int64_t *out)
 
 	if (!get_number(c, 10, INT64_MAX, &n))
 		return false;
-	*out = time_join(negative ? -(int64_t)n : (int64_t)n, get_fraction(c));
+	*out = attr_time(negative ? -(int64_t)n : (int64_t)n, get_fraction(c));
 	return true;
 }
 
@@ -160,7 +150,7 @@ get_time_busybox(struct cursor *c, int64_t *out)
 	tm.tm_hour = n[3];
 	tm.tm_min = n[4];
 	tm.tm_sec = n[5];
-	*out = time_join(timegm(&tm), ns);
+	*out = attr_time(timegm(&tm), ns);
 	return true;
 }
 

@@ -252,6 +252,9 @@ tree_adopt_listing(
 	dir->dir->closed = false;
 	if (differs || !known)
 		dir->dir->version++;
+	/* What others do there has its own time. */
+	if (known && differs)
+		node_show_vm(dir);
 	/* Drops the kernel's copy of the listing, too. */
 	if (known && differs && dir->nlookup > 0 && t->notify != NULL)
 		notify_inode(t->notify, dir->id);

@@ -48,7 +48,7 @@ node_may_go(struct node *n)
 {
 	struct dentry *d;
 
-	if (n->opens > 0 || n->local || n->stale || n->first_ino != 0)
+	if (n->opens > 0 || n->local || n->stale || n->shown != NULL)
 		return false;
 	if (S_ISREG(n->attr.mode) && n->content != NULL)
 		return false;

@@ -76,6 +76,7 @@ node_drop(struct tree *t, struct node *n)
 	    n == t->root)
 		return;
 	node_unlink_index(t, n);
+	node_show_vm(n);
 	if (n->control && (dir = tree_get(t, n->attr.ino)) != NULL)
 		dir->dir->control[n->json] = NULL;
 	for (at = &t->ids[n->id & (t->nids - 1)]; *at != n;)

@@ -31,6 +31,7 @@
 struct notify;
 struct content;
 struct node;
+struct shown;
 
 struct dentry {
 	RB_ENTRY(dentry) by_name; /* in parent->dir */
@@ -76,7 +77,7 @@ struct node {
 	struct attr *guess; /* S_IFREG, open: as it was before it was found by
 			     * another name, if that is the same file; NULL: it
 			     * is for sure, or never was found */
-	uint64_t first_ino; /* shown instead of the VM's number; 0: none */
+	struct shown *shown; /* what is shown otherwise; NULL: nothing */
 	uint64_t told; /* S_IFREG: node_version() that the kernel has seen */
 	uint64_t told_at; /* S_IFREG: when it was told that */
 	uint64_t moved; /* S_IFREG: when somebody else last gave it, or its
@@ -84,6 +85,7 @@ struct node {
 	uint64_t pages; /* S_IFREG: node_version() of the kernel's pages */
 	pid_t looked_by; /* S_IFLNK: the thread that last asked for attr */
 	uint16_t writers; /* S_IFREG: handles that may write */
+	uint32_t handles; /* S_IFREG: all of them */
 	unsigned opens : 24; /* handles and others that need the node */
 	bool linked : 1; /* in the index of hard links */
 	bool control : 1; /* .exec: lives outside the tree, names is empty */
@@ -95,6 +97,7 @@ struct node {
 			      * of late: that does not count yet */
 	bool local : 1; /* unsent changes: the VM's word on size and times
 			 * does not count */
+	bool seen : 1; /* local: somebody was told attr as it is */
 };
 
 struct tree;
@@ -238,6 +241,34 @@ void node_confirm_guess(
     struct tree *, struct node *, const struct attr *guess, bool same);
 /* Is the node of a VM that is gone, or removed? */
 bool node_is_dead(const struct tree *, const struct node *);
+
+/*
+ * What programs were told before the VM could say.  A file that is written has
+ * times of our own until the VM has it, and a new one a number; the directory
+ * of a new one has changed before the VM knows.  Who was told them may compare
+ * later (git, make, sqlite): so what was told is shown on, for as long as the
+ * VM's own is the one that came of our change.
+ */
+/* The node's attributes as they are shown, but for the number. */
+struct attr node_shown(const struct node *);
+/* The VM has attr after a change of ours, and the times of that change are
+ * shown as these. */
+void node_show(struct node *, const struct attr *);
+/* Nothing is shown otherwise any more. */
+void node_show_vm(struct node *);
+/* The number that is shown instead of the VM's; 0: none. */
+uint64_t node_shown_ino(const struct node *);
+void node_show_ino(struct node *, uint64_t ino);
+/* No longer, if nobody was told it but when the file was empty and about to
+ * change: many programs look at what they open, few come back to that. */
+void node_settle_ino(struct node *);
+/* A file is about to change here; nobody has seen it so.  Somebody does. */
+void node_change_here(struct node *);
+void node_see(struct node *);
+/* A name comes or goes here, which the VM is not told yet: its times become
+ * this one.  Was somebody told that, and does it still stand? */
+void dir_change_here(struct node *dir, int64_t now);
+bool dir_was_told(const struct node *dir);
 
 /* How many nodes are known; for statistics. */
 size_t tree_count(struct tree *);

@@ -460,6 +460,98 @@ make(struct tree *t, struct node *dir, const struct entry *e)
 	return n;
 }
 
+/* The VM has these times of the node after a change of ours. */
+static void
+change_times(struct tree *t, struct node *n, int64_t mtime, int64_t ctime)
+{
+	struct attr a = n->attr;
+
+	a.mtime = mtime;
+	a.ctime = ctime;
+	tree_next_epoch(t);
+	tree_adopt_own(t, n, &a, now);
+}
+
+/* What somebody was told is shown for as long as the VM's is the one that the
+ * change made. */
+static void
+test_times_that_were_told_are_shown(void **state)
+{
+	const struct entry top[] = {directory("d", 2), file("f", 3, 1), {0}};
+	struct tree *t = *state;
+	struct attr was;
+	struct node *n, *d;
+
+	adopt(t, "/", top);
+	n = look_up(t, "/f");
+	d = look_up(t, "/d");
+	tree_lock(t);
+	/* Unsent, and told. */
+	n->local = true;
+	n->attr.mtime = 10;
+	n->attr.ctime = 11;
+	node_see(n);
+	assert_true(n->seen);
+	was = node_shown(n);
+	change_times(t, n, 10, 20);
+	node_show(n, &was);
+	n->local = false;
+	assert_int_equal(node_shown(n).mtime, 10);
+	assert_int_equal(node_shown(n).ctime, 11);
+	/* Somebody changes its mode, then its bytes. */
+	change_times(t, n, 10, 21);
+	assert_int_equal(node_shown(n).mtime, 10);
+	assert_int_equal(node_shown(n).ctime, 21);
+	change_times(t, n, 30, 30);
+	assert_int_equal(node_shown(n).mtime, 30);
+	/* A directory in which something was made here. */
+	change_times(t, d, 40, 40);
+	dir_change_here(d, 50);
+	assert_int_equal(node_shown(d).mtime, 50);
+	assert_false(dir_was_told(d));
+	node_see(d);
+	assert_true(dir_was_told(d));
+	was = node_shown(d);
+	change_times(t, d, 60, 60);
+	assert_false(dir_was_told(d));
+	assert_int_equal(node_shown(d).mtime, 60);
+	node_show(d, &was);
+	assert_true(dir_was_told(d));
+	assert_int_equal(node_shown(d).ctime, 50);
+	node_show_vm(d);
+	assert_int_equal(node_shown(d).ctime, 60);
+	node_show_vm(n);
+	tree_unlock(t);
+}
+
+static void
+test_a_number_that_was_told_is_shown(void **state)
+{
+	const struct entry top[] = {file("f", 3, 0), {0}};
+	struct tree *t = *state;
+	struct node *n;
+
+	adopt(t, "/", top);
+	n = look_up(t, "/f");
+	tree_lock(t);
+	/* Told while it was empty, and then written. */
+	node_show_ino(n, 99);
+	node_see(n);
+	node_change_here(n);
+	assert_int_equal(node_shown_ino(n), 99);
+	node_settle_ino(n);
+	assert_int_equal(node_shown_ino(n), 0);
+	/* Told afterwards: it stays, whatever is written. */
+	node_show_ino(n, 99);
+	n->attr.size = 5;
+	node_see(n);
+	node_change_here(n);
+	node_settle_ino(n);
+	assert_int_equal(node_shown_ino(n), 99);
+	node_show_vm(n);
+	tree_unlock(t);
+}
+
 /* A listing that was under way when we changed something does not undo that;
  * for all else it counts. */
 static void
@@ -903,6 +995,8 @@ main(void)
 	    TEST(test_one_of_two_names_replaced),
 	    TEST(test_renames),
 	    TEST(test_a_removed_file_that_is_open_has_no_path),
+	    TEST(test_times_that_were_told_are_shown),
+	    TEST(test_a_number_that_was_told_is_shown),
 	    TEST(test_an_old_listing_does_not_undo_an_own_change),
 	    TEST(test_a_later_change_is_asked_for_again),
 	    TEST(test_own_answers_in_the_other_order),

@@ -7,6 +7,8 @@
 #	user home cwd	the name; directories, absolute
 #	pseudo	st_dev of a mounted file system whose sizes lie
 #	have	the names of the tools found, separated by blanks
+#	touch	yes: it can set parts of seconds
+#	clock	what time it is there: seconds since 1970 with a fraction
 #	uname	for people
 probe() {
 	if [ "$K" = G ]; then
@@ -34,8 +36,10 @@ probe() {
 	/*) ;;
 	*) p=/ ;;
 	esac
+	touch -cd @0.5 /.gentilityfs-none && touch=yes || touch=no
 	printf '%s\0' "tools=$t" "uid=$u" "gid=$(id -g)" "groups=$(id -G)" \
-	    "user=${n:-${USER:-}}" "home=$p" "cwd=$W" "uname=$(uname -srm)"
+	    "user=${n:-${USER:-}}" "home=$p" "cwd=$W" "clock=$(date +%s.%N)" \
+	    "touch=$touch" "uname=$(uname -srm)"
 	t=
 	for n in gzip timeout python3 perl sha256sum cksum dd base64 openssl \
 	    truncate mktemp touch mkfifo mknod; do

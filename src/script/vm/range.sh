@@ -3,7 +3,8 @@
 #	Rg PATH EXPECT NEWSIZE TOKEN SIZE SUM FORM DATA OFFSET LENGTH...
 #		change these ranges in place, then set the size; DATA is all
 #		ranges one after another, SIZE and SUM are its own.  EXPECT is
-#		"INO SIZE MTIME" of the version that is changed (yy below);
+#		"INO SIZE MTIME" of the version that is changed (yy below), or
+#		what that begins with;
 #		when it is another by now: ESTALE, unless the result stands
 #	Sp PATH EXPECT NEWSIZE TOKEN SIZE SUM OFFSET LENGTH...
 #		the same with the staged file (piece.sh) for DATA; EAGAIN: not
@@ -72,10 +73,13 @@ Rw() {
 # The staged bytes into the ranges: X, M, G, Z and S are EXPECT, NEWSIZE,
 # TOKEN, SIZE and SUM.
 Rp() {
-	_f=$(_x='exec'; yy "$p")
-	if [ "$_f" != "$X" ] && Rl "$M" && Rs "$@"; then
+	case $(_x='exec'; yy "$p") in
+	"$X"*) _f=1 ;;
+	*) _f='' ;;
+	esac
+	if [ -z "$_f" ] && Rl "$M" && Rs "$@"; then
 		:
-	elif [ "$_f" != "$X" ] && [ ! -s "$t/$G" ]; then
+	elif [ -z "$_f" ] && [ ! -s "$t/$G" ]; then
 		e=ESTALE
 	elif ! O "$Z"; then
 		e=ENOSPC
