@@ -385,12 +385,15 @@ flush_is_early(struct fs *fs, fuse_req_t req, fuse_ino_t ino)
 {
 	struct stat st;
 	struct node *n;
+	uint64_t number;
 	bool early = false;
 
 	tree_lock(fs->tree);
 	if ((n = tree_get(fs->tree, ino)) != NULL && n->local &&
 	    n->content != NULL && !content_is_written(n->content)) {
 		fs_fill_stat(fs, n, &st);
+		if ((number = node_kernel_ino(n)) != 0)
+			st.st_ino = number;
 		early = true;
 	}
 	tree_unlock(fs->tree);

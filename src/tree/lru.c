@@ -48,7 +48,7 @@ node_may_go(struct node *n)
 {
 	struct dentry *d;
 
-	if (n->opens > 0 || n->local || n->stale || n->shown != NULL)
+	if (n->opens > 0 || n->local || n->stale || node_is_shown(n))
 		return false;
 	if (S_ISREG(n->attr.mode) && n->content != NULL)
 		return false;

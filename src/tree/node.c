@@ -349,6 +349,7 @@ node_tell(struct node *n)
 	if (n->told != version)
 		n->told_at = room_now();
 	n->told = version;
+	node_tell_ino(n);
 }
 
 bool

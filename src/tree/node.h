@@ -259,6 +259,10 @@ void node_show_vm(struct node *);
 /* The number that is shown instead of the VM's; 0: none. */
 uint64_t node_shown_ino(const struct node *);
 void node_show_ino(struct node *, uint64_t ino);
+/* The number that the kernel was given last, if that is another; else 0. */
+uint64_t node_kernel_ino(const struct node *);
+/* Is anything shown that is lost with the node? */
+bool node_is_shown(const struct node *);
 /* No longer, if nobody was told it but when the file was empty and about to
  * change: many programs look at what they open, few come back to that. */
 void node_settle_ino(struct node *);

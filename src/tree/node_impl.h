@@ -93,6 +93,8 @@ bool dir_may_adopt(const struct tree *, const struct dir *, uint64_t epoch);
 bool dir_has_lost(
     const struct tree *, const struct dir *, const char *name, uint64_t epoch);
 /* The VM says this of a node that we changed after we had asked. */
+/* The kernel has the number that is shown. */
+void node_tell_ino(struct node *);
 void node_confirm(struct node *, const struct attr *, uint64_t checked);
 void tree_free_lost(struct tree *);
 /* The VM has taken this name from a directory. */

@@ -10,6 +10,7 @@ struct times {
 struct shown {
 	struct times here, vm; /* each of these, while the VM has that */
 	uint64_t ino; /* instead of the VM's; 0: none */
+	uint64_t ino_before; /* that the kernel still has; 0: it is as shown */
 	bool told; /* the times here were */
 	bool ino_told; /* since it is not empty */
 };
@@ -55,7 +56,7 @@ node_show(struct node *n, const struct attr *was)
 	struct shown *s;
 
 	if (was->atime == a->atime && was->mtime == a->mtime &&
-	    was->ctime == a->ctime && node_shown_ino(n) == 0) {
+	    was->ctime == a->ctime && node_kernel_ino(n) == 0) {
 		node_show_vm(n);
 		return;
 	}
@@ -69,6 +70,24 @@ uint64_t
 node_shown_ino(const struct node *n)
 {
 	return n->shown == NULL ? 0 : n->shown->ino;
+}
+
+uint64_t
+node_kernel_ino(const struct node *n)
+{
+	const struct shown *s = n->shown;
+
+	return s == NULL ? 0 : s->ino != 0 ? s->ino : s->ino_before;
+}
+
+bool
+node_is_shown(const struct node *n)
+{
+	const struct shown *s = n->shown;
+
+	return s != NULL &&
+	    (s->ino != 0 || s->here.mtime != s->vm.mtime ||
+		s->here.ctime != s->vm.ctime);
 }
 
 void
@@ -87,7 +106,23 @@ node_settle_ino(struct node *n)
 
 	if (n->shown == NULL || n->local || n->shown->ino_told)
 		return;
+	if (n->shown->ino != 0)
+		n->shown->ino_before = n->shown->ino;
 	n->shown->ino = 0;
+	was = node_shown(n);
+	node_show(n, &was);
+}
+
+void
+node_tell_ino(struct node *n)
+{
+	struct attr was;
+
+	if (n->shown == NULL || n->shown->ino_before == 0)
+		return;
+	n->shown->ino_before = 0;
+	if (n->local)
+		return;
 	was = node_shown(n);
 	node_show(n, &was);
 }

@@ -289,7 +289,8 @@ def gnome(path, data):
     os.rename(new, path)
 
 
-SAVES = [(write, 1), (vscode, 1), (gnome, 2), (jetbrains, 4), (emacs, 7)]
+# chmod is done in the room also when it seems to change nothing (W11).
+SAVES = [(write, 1), (vscode, 1), (gnome, 2), (jetbrains, 5), (emacs, 7)]
 
 
 @pytest.mark.parametrize("editor,limit", SAVES,

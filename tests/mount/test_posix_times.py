@@ -713,6 +713,18 @@ def test_a_file_of_after_2262_is_saved_in_part(room):
         assert m.read("f") == data
 
 
+def test_a_shell_writes_with_one_request_whatever_number_a_file_has(room):
+    """A17: it opens, duplicates and closes before it writes, which is seen by
+    the number that the kernel has of the file."""
+    with Mount(room, path="/workspace") as m:
+        m.ls()
+        m.sh("echo new >f")
+        for look in (":", ":", "stat f", "stat f; ls -l", ":"):
+            m.forget()
+            m.sh(f"echo again >f; {look}")
+            assert m.count()["total"] == 1, look
+
+
 def test_numbers_of_new_files(room):
     """A17: a new file has the room's number when it is closed; one that was
     told before, after the last write, it keeps; and so does a file that is
