@@ -300,7 +300,8 @@ kind_count(enum api_kind kind)
 /* Send the command until it is answered; see api_command(). */
 static int
 run_command(struct api *api, enum api_kind kind, const char *body,
-    const char *again, unsigned limit_ms, struct api_answer *answer)
+    const char *again, unsigned limit_ms, const struct cancel *cancel,
+    struct api_answer *answer)
 {
 	bool user = kind == API_USER;
 	char target[strlen(api->room_path) + sizeof "/command"];
@@ -309,6 +310,7 @@ run_command(struct api *api, enum api_kind kind, const char *body,
 	    .count = kind_count(kind),
 	    .limit_ms = limit_ms,
 	    .again = again,
+	    .cancel = cancel,
 	    .parse = parse_command,
 	    .arg = answer,
 	    .req =
@@ -353,9 +355,11 @@ api_command(struct api *api, enum api_kind kind, const char *command,
 	return api_change(api, kind, command, len, NULL, 0, answer);
 }
 
-int
-api_change(struct api *api, enum api_kind kind, const char *command, size_t len,
-    const char *again, size_t again_len, struct api_answer *answer)
+/* cancel: ends it; or NULL. */
+static int
+change(struct api *api, enum api_kind kind, const char *command, size_t len,
+    const char *again, size_t again_len, const struct cancel *cancel,
+    struct api_answer *answer)
 {
 	char begin[37], detail[256], *body, *again_body = NULL;
 	int error;
@@ -373,7 +377,8 @@ api_change(struct api *api, enum api_kind kind, const char *command, size_t len,
 		return -ENOMEM;
 	}
 	api_get_instance(api, begin);
-	error = run_command(api, kind, body, again_body, api->limit_ms, answer);
+	error = run_command(
+	    api, kind, body, again_body, api->limit_ms, cancel, answer);
 	/*
 	 * Without an instance it was surely not run, so that a user's command
 	 * may be sent again, once; an internal one was meant for the old VM.
@@ -382,8 +387,8 @@ api_change(struct api *api, enum api_kind kind, const char *command, size_t len,
 		error =
 		    api_revive(api, kind == API_USER ? NULL : begin, detail);
 		if (error == 0)
-			error = run_command(
-			    api, kind, body, again_body, api->limit_ms, answer);
+			error = run_command(api, kind, body, again_body,
+			    api->limit_ms, cancel, answer);
 		else
 			snprintf(answer->detail, sizeof answer->detail,
 			    "%s%.240s", kind == API_USER ? "not run: " : "",
@@ -398,6 +403,21 @@ api_change(struct api *api, enum api_kind kind, const char *command, size_t len,
 		snprintf(answer->detail, sizeof answer->detail,
 		    "the room has a new instance");
 	return error;
+}
+
+int
+api_change(struct api *api, enum api_kind kind, const char *command, size_t len,
+    const char *again, size_t again_len, struct api_answer *answer)
+{
+	return change(api, kind, command, len, again, again_len, NULL, answer);
+}
+
+int
+api_piece(struct api *api, const char *command, size_t len, const char *again,
+    size_t again_len, const struct cancel *cancel, struct api_answer *answer)
+{
+	return change(
+	    api, API_PIECE, command, len, again, again_len, cancel, answer);
 }
 
 struct creation {
@@ -466,7 +486,7 @@ create_and_wait(struct api *api, char detail[256])
 		/* A status that is not documented may be as good as "ready".*/
 		if (n % API_CREATE_PROBE == 0) {
 			error = run_command(api, API_META,
-			    "{\"command\":\":\"}", NULL, 0, &answer);
+			    "{\"command\":\":\"}", NULL, 0, NULL, &answer);
 			api_answer_free(&answer);
 			if (error == 0 || error == -ECANCELED)
 				return error;

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "api/change_list.h"
+#include "base/cancel.h"
 #include "http/http.h"
 #include "base/stats.h"
 
@@ -102,6 +103,10 @@ int api_command(struct api *, enum api_kind, const char *command, size_t len,
  */
 int api_change(struct api *, enum api_kind, const char *command, size_t len,
     const char *again, size_t again_len, struct api_answer *answer);
+/* The same, an API_PIECE, of which no further attempt is begun once that is
+ * set: -ECANCELED. */
+int api_piece(struct api *, const char *command, size_t len, const char *again,
+    size_t again_len, const struct cancel *, struct api_answer *answer);
 void api_answer_free(struct api_answer *);
 
 /*

@@ -73,6 +73,7 @@ struct api_job {
 	/* The body for further attempts, once the first may have run; NULL:
 	 * the same. */
 	const char *again;
+	const struct cancel *cancel; /* ends it with -ECANCELED; or NULL */
 	/*
 	 * Makes sense of a 2xx answer: 0, -EPROTO (malformed: as if cut), or
 	 * another errno, which is final.  Called without locks.

@@ -19,29 +19,42 @@ api_now(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+/* Who waits looks so often (ms) whether anybody still wants that. */
+#define CANCEL_LOOK 100
+
 /* Wait on api->wake until then at the longest; lock held. */
 static void
-wait_locked(struct api *api, uint64_t when)
+wait_locked(struct api *api, const struct cancel *cancel, uint64_t when)
 {
-	struct timespec until = {
+	uint64_t look = api_now() + CANCEL_LOOK;
+	struct timespec until;
+
+	if (cancel != NULL && look < when)
+		when = look;
+	until = (struct timespec){
 	    .tv_sec = (time_t)(when / 1000),
 	    .tv_nsec = (long)(when % 1000) * 1000000,
 	};
-
 	pthread_cond_timedwait(&api->wake, &api->lock, &until);
+}
+
+static int
+wait_until(struct api *api, const struct cancel *cancel, uint64_t when)
+{
+	bool ends;
+
+	pthread_mutex_lock(&api->lock);
+	while (
+	    !(ends = api->closing || cancel_is_set(cancel)) && api_now() < when)
+		wait_locked(api, cancel, when);
+	pthread_mutex_unlock(&api->lock);
+	return ends ? -ECANCELED : 0;
 }
 
 int
 api_wait_until(struct api *api, uint64_t when)
 {
-	bool closing;
-
-	pthread_mutex_lock(&api->lock);
-	while (!api->closing && api_now() < when)
-		wait_locked(api, when);
-	closing = api->closing;
-	pthread_mutex_unlock(&api->lock);
-	return closing ? -ECANCELED : 0;
+	return wait_until(api, NULL, when);
 }
 
 /*
@@ -58,12 +71,12 @@ gate_enter(struct api *api, struct api_job *job, uint64_t deadline)
 	for (;;) {
 		now = api_now();
 		when = api_pace_when(&api->pace, now);
-		if (api->closing)
+		if (api->closing || cancel_is_set(job->cancel))
 			error = -ECANCELED;
 		else if (when > now && when > deadline)
 			error = -EIO;
 		else if (when > now) {
-			wait_locked(api, when);
+			wait_locked(api, job->cancel, when);
 			continue;
 		} else {
 			api_pace_take(&api->pace, now);
@@ -74,7 +87,9 @@ gate_enter(struct api *api, struct api_job *job, uint64_t deadline)
 	pthread_mutex_unlock(&api->lock);
 	if (error == -ECANCELED)
 		snprintf(job->detail, sizeof job->detail, "%s",
-		    "the file system is being unmounted");
+		    cancel_is_set(job->cancel)
+			? "nobody wants it any more"
+			: "the file system is being unmounted");
 	else if (error != 0)
 		snprintf(job->detail, sizeof job->detail,
 		    "the service asked to wait for %llu s",
@@ -249,6 +264,7 @@ api_run(struct api *api, struct api_job *job)
 	int delay, error, parse_error;
 
 	job->detail[0] = '\0';
+	job->req.cancel = job->cancel;
 	for (unsigned n = 1;; n++) {
 		if ((error = gate_enter(api, job, deadline)) != 0)
 			break;
@@ -277,7 +293,8 @@ api_run(struct api *api, struct api_job *job)
 		log_debug("again in %d ms (attempt %u: HTTP %ld%s%s)", delay, n,
 		    c.status, job->res.detail[0] != '\0' ? ", " : "",
 		    job->res.detail);
-		error = api_wait_until(api, api_now() + (unsigned)delay);
+		error =
+		    wait_until(api, job->cancel, api_now() + (unsigned)delay);
 		if (error != 0)
 			break;
 	}

@@ -27,9 +27,8 @@ intervals_find(const struct intervals *s, uint64_t at)
 	return low;
 }
 
-/* Make room for one more. */
-static int
-intervals_grow(struct intervals *s)
+int
+intervals_reserve(struct intervals *s)
 {
 	struct interval *v;
 	size_t room;
@@ -49,6 +48,12 @@ static void
 intervals_splice(struct intervals *s, size_t i, size_t j,
     const struct interval *with, size_t n)
 {
+	size_t k;
+
+	for (k = i; k < j; k++)
+		s->bytes -= s->v[k].end - s->v[k].start;
+	for (k = 0; k < n; k++)
+		s->bytes += with[k].end - with[k].start;
 	memmove(s->v + i + n, s->v + j, (s->count - j) * sizeof *s->v);
 	memcpy(s->v + i, with, n * sizeof *s->v);
 	s->count = s->count - (j - i) + n;
@@ -62,7 +67,7 @@ intervals_add(struct intervals *s, uint64_t start, uint64_t end)
 
 	if (start >= end)
 		return 0;
-	if (intervals_grow(s) != 0)
+	if (intervals_reserve(s) != 0)
 		return -ENOMEM;
 	i = intervals_find(s, start);
 	for (j = i; j < s->count && s->v[j].start <= end; j++) {
@@ -83,8 +88,6 @@ intervals_remove(struct intervals *s, uint64_t start, uint64_t end)
 
 	if (start >= end || s->count == 0)
 		return 0;
-	if (intervals_grow(s) != 0)
-		return -ENOMEM;
 	i = intervals_find(s, start);
 	if (i < s->count && s->v[i].end == start)
 		i++;
@@ -94,6 +97,9 @@ intervals_remove(struct intervals *s, uint64_t start, uint64_t end)
 		if (s->v[j].end > end)
 			rest[n++] = (struct interval){end, s->v[j].end};
 	}
+	/* Only one that is split makes more of them. */
+	if (n > j - i && intervals_reserve(s) != 0)
+		return -ENOMEM;
 	intervals_splice(s, i, j, rest, n);
 	return 0;
 }
@@ -146,10 +152,5 @@ intervals_cover(const struct intervals *s, uint64_t start, uint64_t end)
 uint64_t
 intervals_bytes(const struct intervals *s)
 {
-	uint64_t sum = 0;
-	size_t i;
-
-	for (i = 0; i < s->count; i++)
-		sum += s->v[i].end - s->v[i].start;
-	return sum;
+	return s->bytes;
 }

@@ -16,13 +16,18 @@ struct interval {
 struct intervals {
 	struct interval *v; /* owned */
 	size_t count, room;
+	uint64_t bytes; /* in all of them */
 };
 
 void intervals_free(struct intervals *);
 
-/* 0 or -ENOMEM, the set unchanged then. */
+/* 0 or -ENOMEM, the set unchanged then.  What cuts off the end of the set needs
+ * no memory. */
 int intervals_add(struct intervals *, uint64_t start, uint64_t end);
 int intervals_remove(struct intervals *, uint64_t start, uint64_t end);
+
+/* Room for one more: the next call that adds or removes needs no memory. */
+int intervals_reserve(struct intervals *);
 
 /* Are all of [start, end) in the set?  The empty interval is. */
 bool intervals_cover(const struct intervals *, uint64_t start, uint64_t end);

@@ -26,6 +26,7 @@ struct pool {
 	TAILQ_HEAD(, job) queue;
 	TAILQ_HEAD(, waiter) waiters;
 	unsigned threads, sleeping, queued;
+	unsigned limit; /* of threads; 0: none */
 	bool closing, interrupting;
 };
 
@@ -228,6 +229,14 @@ pool_open(struct pool **out)
 }
 
 void
+pool_limit(struct pool *p, unsigned threads)
+{
+	pthread_mutex_lock(&p->lock);
+	p->limit = threads;
+	pthread_mutex_unlock(&p->lock);
+}
+
+void
 pool_close(struct pool *p)
 {
 	if (p == NULL)
@@ -264,7 +273,8 @@ job_start(struct job *job)
 	pthread_mutex_lock(&p->lock);
 	job->refs++;
 	TAILQ_INSERT_TAIL(&p->queue, job, link);
-	if (++p->queued > p->sleeping) {
+	if (++p->queued > p->sleeping &&
+	    (p->limit == 0 || p->threads < p->limit)) {
 		pthread_attr_init(&attr);
 		pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 		pthread_attr_setstacksize(&attr, 512 * 1024);

@@ -46,6 +46,9 @@ struct job {
 
 struct pool;
 int pool_open(struct pool **);
+/* No more than so many threads; what they do must not wait for another of the
+ * pool's jobs.  0, as at first: any number. */
+void pool_limit(struct pool *, unsigned threads);
 void pool_close(struct pool *); /* waits for every job's end */
 
 /* Make a job, with run and free set, ready to be waited for; the caller holds

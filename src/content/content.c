@@ -74,6 +74,18 @@ content_work(struct content *c)
 	return store_new_work(c->store, &c->fd, &c->path);
 }
 
+/* These bytes are in the work file, and unsent: both or neither.  Lock held. */
+static int
+content_note(struct content *c, uint64_t start, uint64_t end)
+{
+	if (intervals_reserve(&c->written) != 0 ||
+	    intervals_reserve(&c->dirty) != 0)
+		return -ENOMEM;
+	intervals_add(&c->written, start, end);
+	intervals_add(&c->dirty, start, end);
+	return 0;
+}
+
 /*
  * What was cut off and is now within the file again is zeros, and the VM has
  * to be told so as long as it has the old bytes there.  Lock held.
@@ -93,9 +105,7 @@ content_zero(struct content *c, uint64_t end)
 	if (lseek(c->fd, 0, SEEK_END) < (off_t)end &&
 	    ftruncate(c->fd, end) == -1)
 		return -errno;
-	if ((error = intervals_add(&c->written, start, end)) == 0)
-		error = intervals_add(&c->dirty, start, end);
-	return error;
+	return content_note(c, start, end);
 }
 
 /* The bytes changed: a time that was set before is not theirs.  Lock held. */
@@ -137,8 +147,7 @@ content_write(struct content *c, const void *data, size_t len,
 		error = n == -1 ? -errno : -ENOSPC;
 		goto out;
 	}
-	if ((error = intervals_add(&c->written, offset, offset + len)) != 0 ||
-	    (error = intervals_add(&c->dirty, offset, offset + len)) != 0)
+	if ((error = content_note(c, offset, offset + len)) != 0)
 		goto out;
 	if (offset + len > c->size)
 		c->size = offset + len;
@@ -155,14 +164,13 @@ content_truncate(struct content *c, uint64_t size)
 
 	pthread_mutex_lock(&c->lock);
 	if (size < c->size) {
-		if ((error = intervals_remove(&c->written, size, UINT64_MAX)) ||
-		    (error = intervals_remove(&c->dirty, size, UINT64_MAX)))
-			goto out;
 		/* What is extended later is zeros, not what was here. */
 		if (c->fd != -1 && ftruncate(c->fd, size) == -1) {
 			error = -errno;
 			goto out;
 		}
+		intervals_remove(&c->written, size, UINT64_MAX);
+		intervals_remove(&c->dirty, size, UINT64_MAX);
 		if (size < c->base_size)
 			c->base_size = size;
 	}
@@ -252,6 +260,18 @@ content_unsent(struct content *c)
 	return bytes;
 }
 
+uint64_t
+content_set_counted(struct content *c, uint64_t bytes)
+{
+	uint64_t before;
+
+	pthread_mutex_lock(&c->lock);
+	before = c->counted;
+	c->counted = bytes;
+	pthread_mutex_unlock(&c->lock);
+	return before;
+}
+
 bool
 content_is_dirty(struct content *c)
 {
@@ -261,6 +281,28 @@ content_is_dirty(struct content *c)
 	dirty = c->changes != c->sent;
 	pthread_mutex_unlock(&c->lock);
 	return dirty;
+}
+
+uint64_t
+content_changes(struct content *c)
+{
+	uint64_t changes;
+
+	pthread_mutex_lock(&c->lock);
+	changes = c->changes;
+	pthread_mutex_unlock(&c->lock);
+	return changes;
+}
+
+bool
+content_has_sent(struct content *c, uint64_t changes)
+{
+	bool sent;
+
+	pthread_mutex_lock(&c->lock);
+	sent = c->sent >= changes;
+	pthread_mutex_unlock(&c->lock);
+	return sent;
 }
 
 bool
@@ -359,33 +401,6 @@ content_read_base(struct content *c, struct wait *wait, const char *path,
 	span_free(&span);
 	memset(buf + done, 0, len - done);
 	return n == -1 ? -EIO : 0;
-}
-
-int
-content_copy_written(struct content *c, int fd)
-{
-	char buf[65536];
-	uint64_t at, end;
-	size_t i, len;
-	ssize_t n;
-	int error = 0;
-
-	pthread_mutex_lock(&c->lock);
-	if (ftruncate(fd, (off_t)c->size) == -1)
-		error = -errno;
-	for (i = 0; i < c->written.count && error == 0; i++) {
-		end = c->written.v[i].end;
-		for (at = c->written.v[i].start; at < end && error == 0;
-		     at += (uint64_t)n) {
-			len = end - at < sizeof buf ? end - at : sizeof buf;
-			if ((n = pread(c->fd, buf, len, (off_t)at)) <= 0)
-				error = -EIO;
-			else if (pwrite(fd, buf, (size_t)n, (off_t)at) != n)
-				error = -ENOSPC;
-		}
-	}
-	pthread_mutex_unlock(&c->lock);
-	return error;
 }
 
 int

@@ -39,7 +39,12 @@ void content_setattr(struct content *, const struct room_setattr *);
 
 uint64_t content_size(struct content *);
 uint64_t content_unsent(struct content *); /* bytes */
+/* So many of them are in the caller's sum now; how many were. */
+uint64_t content_set_counted(struct content *, uint64_t bytes);
 bool content_is_dirty(struct content *);
+/* A count of its changes so far; and are the first `changes` of them sent? */
+uint64_t content_changes(struct content *);
+bool content_has_sent(struct content *, uint64_t changes);
 /* Is there something that no attempt to send has included yet? */
 bool content_is_untried(struct content *);
 bool content_is_new(struct content *); /* the VM has no such file yet */
@@ -49,8 +54,15 @@ bool content_is_written(struct content *); /* more to send than emptiness */
 int content_read(struct content *, struct wait *, const char *path,
     uint64_t offset, size_t len, struct span *);
 
-/* What was written, to its place in a file of that length.  0 or -errno. */
-int content_copy_written(struct content *, int fd);
+/*
+ * All bytes to a new file, its holes as holes; bytes of the base that are out
+ * of reach are zeros, and then *missing.  path: of the base; "": none.  0, or
+ * -errno: the file can't be written.
+ */
+int content_copy(struct content *, const char *path, int fd, bool *missing);
+/* The work file's path, malloc'ed, if it is all of it, and has its length now;
+ * else NULL. */
+char *content_whole_work(struct content *);
 
 /* Nothing is unsent, and the VM has this version now. */
 void content_reset(struct content *, const struct attr *);
@@ -60,10 +72,11 @@ struct attr content_base(struct content *);
 
 /*
  * Sending: begin takes what is to be sent (w->ranges are the content's, valid
- * until end); writes go on meanwhile and are for the next time.  end says
- * whether it arrived, as what; true: there is more to send.
+ * until end); writes go on meanwhile and are for the next time.  0, or -ENOMEM:
+ * nothing is begun.  end says whether it arrived, as what; true: there is more
+ * to send.
  */
-void content_begin_send(struct content *, struct room_write *w);
+int content_begin_send(struct content *, struct room_write *w);
 bool content_end_send(struct content *, struct room_write *w, int error,
     const struct room_changed *);
 

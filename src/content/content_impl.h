@@ -18,7 +18,7 @@ struct content {
 	uint64_t base_size; /* bytes of it that still show through */
 	struct intervals written; /* of the work file */
 	struct intervals dirty; /* written and not sent */
-	struct intervals sending;
+	struct intervals sending; /* and when that failed, unsent again */
 	/*
 	 * What the last attempt sent may have arrived without our knowing:
 	 * then it is sent again just so, under the same token.
@@ -37,6 +37,7 @@ struct content {
 	struct blob *kept; /* keeps the base's bytes from being evicted */
 	char *hidden;
 	char *name;
+	uint64_t counted; /* see content_set_counted() */
 	uint64_t tried; /* `changes` at the last attempt */
 	uint64_t moved; /* `changes` when the bytes last did */
 	uint64_t changes, sent; /* counts, to see changes while sending */

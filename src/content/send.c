@@ -4,6 +4,9 @@
 
 #include "content/content_impl.h"
 
+/* Larger holes are not kept as contents. */
+#define CONTENT_HOLE ((uint64_t)16 * 1024 * 1024)
+
 /* What of a file's changes is to be sent, and what becomes of it. */
 
 static int
@@ -23,15 +26,61 @@ content_read_work(void *arg, uint64_t offset, void *buf, size_t len)
 	return error;
 }
 
-void
+/*
+ * What could not be sent is unsent again, as far as it is in the file still.
+ * Short of memory, the rest of it stays where it is until the next time.  Lock
+ * held.
+ */
+static int
+content_take_back(struct content *c)
+{
+	struct intervals *s = &c->sending;
+	uint64_t end;
+
+	for (; s->count > 0; s->count--) {
+		end = s->v[s->count - 1].end;
+		if (intervals_add(&c->dirty, s->v[s->count - 1].start,
+			end < c->size ? end : c->size) != 0)
+			return -ENOMEM;
+		s->bytes -= end - s->v[s->count - 1].start;
+	}
+	intervals_free(s);
+	return 0;
+}
+
+/* Take what is to be sent from what is dirty.  Lock held. */
+static int
+content_take(struct content *c, struct room_write *w)
+{
+	const struct interval then = c->appended_then;
+
+	if (c->unsettled && w->how == ROOM_APPEND && then.end > then.start) {
+		/* Just that first, or it would stand there twice. */
+		if (intervals_reserve(&c->sending) != 0 ||
+		    intervals_reserve(&c->dirty) != 0)
+			return -ENOMEM;
+		w->repeat = true;
+		w->changes = c->token_changes;
+		intervals_add(&c->sending, then.start, then.end);
+		intervals_remove(&c->dirty, then.start, then.end);
+		return 0;
+	}
+	w->repeat = c->unsettled && c->changes == c->token_changes;
+	/* It may be ours by now, with other bytes. */
+	if (c->unsettled && !w->repeat)
+		w->exclusive = false;
+	c->sending = c->dirty;
+	c->dirty = (struct intervals){0};
+	return 0;
+}
+
+int
 content_begin_send(struct content *c, struct room_write *w)
 {
+	int error;
+
 	pthread_mutex_lock(&c->lock);
 	*w = (struct room_write){
-	    .how = c->whole ? ROOM_WHOLE
-		: c->appended && !c->resized && c->dirty.count == 1
-		? ROOM_APPEND
-		: ROOM_RANGES,
 	    .is_new = c->create,
 	    .exclusive = c->exclusive,
 	    .mode = c->mode,
@@ -45,26 +94,15 @@ content_begin_send(struct content *c, struct room_write *w)
 	    .read = content_read_work,
 	    .arg = c,
 	    .attr = c->attr,
+	    .changes = c->changes,
 	};
-	w->changes = c->changes;
-	intervals_free(&c->sending);
-	if (c->unsettled && w->how == ROOM_APPEND &&
-	    c->appended_then.end > c->appended_then.start) {
-		/* Just that first, or it would stand there twice. */
-		w->repeat = true;
-		w->changes = c->token_changes;
-		intervals_add(
-		    &c->sending, c->appended_then.start, c->appended_then.end);
-		intervals_remove(
-		    &c->dirty, c->appended_then.start, c->appended_then.end);
-	} else {
-		w->repeat = c->unsettled && c->changes == c->token_changes;
-		/* It may be ours by now, with other bytes. */
-		if (c->unsettled && !w->repeat)
-			w->exclusive = false;
-		c->sending = c->dirty;
-		c->dirty = (struct intervals){0};
-	}
+	if ((error = content_take_back(c)) != 0)
+		goto out;
+	w->how = c->whole					? ROOM_WHOLE
+	    : c->appended && !c->resized && c->dirty.count == 1 ? ROOM_APPEND
+								: ROOM_RANGES;
+	if ((error = content_take(c, w)) != 0)
+		goto out;
 	if (!w->repeat)
 		room_nonce(c->token);
 	w->token = c->token;
@@ -72,7 +110,9 @@ content_begin_send(struct content *c, struct room_write *w)
 	w->nranges = c->sending.count;
 	c->attr = content_no_attr;
 	c->has_attr = c->whole = c->resized = false;
+out:
 	pthread_mutex_unlock(&c->lock);
+	return error;
 }
 
 /* May it have arrived all the same?  (The VM's own errors are certain.) */
@@ -88,7 +128,6 @@ static void
 content_unsend(struct content *c, const struct room_write *w)
 {
 	struct room_setattr attr = w->attr;
-	size_t i;
 
 	c->whole = c->whole || w->how == ROOM_WHOLE;
 	c->resized = c->resized || (w->set_size && w->how != ROOM_WHOLE);
@@ -98,12 +137,7 @@ content_unsend(struct content *c, const struct room_write *w)
 	content_merge_attr(&attr, &c->attr);
 	c->attr = attr;
 	c->has_attr = true;
-	for (i = 0; i < c->sending.count; i++)
-		if (c->sending.v[i].start < c->size)
-			intervals_add(&c->dirty, c->sending.v[i].start,
-			    c->sending.v[i].end < c->size ? c->sending.v[i].end
-							  : c->size);
-	intervals_free(&c->sending);
+	content_take_back(c);
 }
 
 bool
@@ -132,7 +166,11 @@ content_end_send(struct content *c, struct room_write *w, int error,
 	/* What we have is the new version's bytes: they need not come back. */
 	if (!more && now->self.size == c->size) {
 		if (w->how == ROOM_WHOLE) {
-			if (c->fd != -1 && ftruncate(c->fd, c->size) == 0)
+			/* Nobody shall make room in the cache for a hole. */
+			if (c->fd != -1 &&
+			    c->size - intervals_bytes(&c->written) <=
+				CONTENT_HOLE &&
+			    ftruncate(c->fd, c->size) == 0)
 				store_adopt(c->store, &fresh, c->fd, c->size);
 		} else if (w->expecting || w->how == ROOM_APPEND)
 			store_rebase(c->store, &old, &fresh, c->base_size,

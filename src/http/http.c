@@ -12,6 +12,7 @@
 enum {
 	HTTP_LANES = HTTP_EXEC + 1,
 	HTTP_SPARE_EASY = 8, /* easy handles kept for the next requests */
+	HTTP_LOOK_MS = 100, /* so often it is asked who still wants what */
 	HTTP_STEP_MS = 1000, /* the longest time that one turn accounts for */
 	HTTP_MS_A_BYTE = 5, /* slower than 200 bytes a second is not moving */
 	HTTP_PASS_MAX = 8, /* HTTP_META ones that may pass a waiting BULK */
@@ -302,6 +303,35 @@ engine_check_stalls(struct http *http, unsigned step)
 	return (int)wait;
 }
 
+/*
+ * End the transfers that nobody wants any more, before they begin: one under
+ * way may arrive all the same, and whoever tidies up after it has to know when.
+ * Returns in how many milliseconds to look again; INT_MAX: no need.
+ */
+static int
+engine_check_wanted(struct http *http)
+{
+	struct http_transfer *t, *next;
+	struct http_transfers gone = TAILQ_HEAD_INITIALIZER(gone);
+	int wait = INT_MAX;
+
+	pthread_mutex_lock(&http->lock);
+	TAILQ_FOREACH_SAFE (t, &http->queue[HTTP_BULK], entry, next) {
+		if (t->req->cancel != NULL)
+			wait = HTTP_LOOK_MS;
+		if (cancel_is_set(t->req->cancel)) {
+			TAILQ_REMOVE(&http->queue[HTTP_BULK], t, entry);
+			TAILQ_INSERT_TAIL(&gone, t, entry);
+		}
+	}
+	pthread_mutex_unlock(&http->lock);
+	while ((t = TAILQ_FIRST(&gone)) != NULL) {
+		TAILQ_REMOVE(&gone, t, entry);
+		transfer_end(http, t, -ECANCELED);
+	}
+	return wait;
+}
+
 static void
 engine_cancel(struct http *http)
 {
@@ -330,7 +360,7 @@ static void *
 engine(void *arg)
 {
 	struct http *http = arg;
-	int running, wait;
+	int running, wait, look;
 
 	http->turned_ms = clock_ms(CLOCK_MONOTONIC);
 	http->slept_ms = clock_ms(CLOCK_BOOTTIME) - http->turned_ms;
@@ -339,9 +369,12 @@ engine(void *arg)
 			log_warn("libcurl: can't perform");
 		if (engine_collect(http) > 0)
 			continue;
+		look = engine_check_wanted(http);
 		wait = engine_check_stalls(http, engine_step(http));
 		if (wait == 0)
 			continue;
+		if (look < wait)
+			wait = look;
 		if (curl_multi_poll(http->multi, NULL, 0, wait, NULL) !=
 		    CURLM_OK) {
 			log_warn("libcurl: can't poll");

@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/cancel.h"
+
 /*
  * HTTP transfers.  One engine thread runs all of them on one libcurl multi
  * handle (one pool of warm connections); callers block until theirs is done.
@@ -43,6 +45,8 @@ struct http_request {
 	bool fresh; /* on a connection of its own, which can't have died */
 	unsigned stall_ms; /* hardly a byte either way for so long: -ETIMEDOUT;
 			    * 0: never; counts from dispatch, not queueing */
+	const struct cancel *cancel; /* once set it does not begin any more:
+				      * -ECANCELED; or NULL */
 	size_t max_body; /* a longer response.body is cut off: -EFBIG */
 	uint64_t first, last; /* "Range: bytes=first-last" when range is set */
 	bool range;

@@ -335,6 +335,8 @@ setattr_size(
 	else if ((error = fs_content(fs, n, &c)) == 0) {
 		send = send || (clean && size > SIZE_FAR + was.size);
 		if ((error = content_truncate(c, size)) == 0) {
+			if (size == 0)
+				fs_send_cancel_idle(fs, n);
 			fs_mark_local(fs, n);
 			n->pages = node_version(n);
 			/* The VM would see no change. */

@@ -268,20 +268,47 @@ change_look_at_rest(
 	return 0;
 }
 
+/* The tree locked, as below. */
+static void
+remove_let_go(struct fs *fs, uint64_t held)
+{
+	struct node *n = tree_get(fs->tree, held);
+
+	if (held == 0 || n == NULL)
+		return;
+	fs_send_hold(fs, n, false);
+	node_release(fs->tree, n);
+}
+
+/*
+ * What is to be removed is not sent any more, and not anew until it is known
+ * whether it goes.  *held: what is held back so far.  False: it is
+ * being put in place in the VM just now.
+ */
+static bool
+remove_hold(struct fs *fs, struct node *n, uint64_t *held)
+{
+	if (*held != n->id) {
+		remove_let_go(fs, *held);
+		*held = n->id;
+		node_hold(n);
+		fs_send_hold(fs, n, true);
+	}
+	return fs_send_cancel(fs, n);
+}
+
 static void
 remove_entry(fuse_req_t req, fuse_ino_t parent, const char *name, bool is_dir)
 {
 	struct fs *fs = fs_of(req);
 	struct change_job *c = NULL;
 	struct node *n, *dir;
-	uint64_t sending = 0;
+	uint64_t held = 0;
 	struct wait w;
 	int error;
 
 	fs_wait_begin(req, &w);
 again:
-	if (sending != 0)
-		fs_send(fs, &w, sending);
 	if ((error = change_refuse(fs, name)) != 0 ||
 	    (error = fs_find_child(fs, &w, parent, name, &n)) != 0)
 		goto out;
@@ -295,13 +322,14 @@ again:
 	else if ((error = change_may(fs, dir)) != 0)
 		;
 	else if (!is_dir && n->local && S_ISREG(n->attr.mode) &&
+	    !remove_hold(fs, n, &held)) {
+		tree_unlock(fs->tree);
+		if ((error = fs_send_await(fs, &w, held)) != 0)
+			goto out;
+		goto again;
+	} else if (!is_dir && n->local && S_ISREG(n->attr.mode) &&
 	    content_is_new(n->content)) {
-		/* The VM never heard of it (or is just hearing). */
-		if (fs_is_sending(fs, n) && sending == 0) {
-			sending = n->id;
-			tree_unlock(fs->tree);
-			goto again;
-		}
+		/* The VM never heard of it. */
 		fs_forget_new(fs, n, dir, name);
 	} else if ((c = change_new(fs, is_dir ? ROOM_RMDIR : ROOM_UNLINK, dir,
 			name)) == NULL)
@@ -314,6 +342,9 @@ again:
 	if (error == 0 && c != NULL)
 		error = change_do(c, &w);
 out:
+	tree_lock(fs->tree);
+	remove_let_go(fs, held);
+	tree_unlock(fs->tree);
 	fs_wait_end(req, &w);
 	fuse_reply_err(req, -error);
 	if (c != NULL)

@@ -20,11 +20,14 @@ struct control;
 struct made;
 struct dir_handle;
 struct open_file;
+struct saver;
 struct send;
+struct signals;
 struct trace;
 struct bulk;
 
 #define BULK_ROWS 16
+#define SEND_ROWS 256 /* a power of two */
 
 struct fs {
 	struct fuse_session *session;
@@ -37,7 +40,17 @@ struct fs {
 	struct trace *trace; /* with -d only */
 	struct made *made;
 	struct pool *pool;
-	TAILQ_HEAD(, send) sends; /* under way; under the tree's lock */
+	struct {
+		struct pool *small, *large; /* threads that send files */
+		TAILQ_HEAD(sends, send) rows[SEND_ROWS]; /* by node's id */
+		TAILQ_HEAD(savers, saver) savers; /* who waits */
+		uint64_t files, bytes; /* that are unsent */
+		int failing; /* how the last one failed to be reached, or 0 */
+		bool interrupted; /* nobody's wait lasts any more */
+		bool ending; /* and nothing is sent any more */
+		atomic_bool watching; /* a job watches who was interrupted */
+	} saves; /* under the tree's lock */
+	struct signals *signals;
 	bool mounted;
 	uint64_t root_dev;
 	TAILQ_HEAD(, open_file) files;
@@ -89,6 +102,9 @@ void fs_wait_begin(fuse_req_t, struct wait *);
 void fs_wait_end(fuse_req_t, struct wait *);
 
 struct fs *fs_of(fuse_req_t);
+
+/* Does a signal wait for the process that is meant to stop it? */
+bool fs_signal_ends(pid_t);
 
 /* The kernel's view of attributes. */
 void fs_fill_stat(struct fs *, const struct node *, struct stat *);
@@ -172,9 +188,30 @@ void fs_mark_local(struct fs *, struct node *);
 int64_t fs_settable(struct fs *, int64_t time);
 /* Send a file's changes, and wait until the VM has them.  Tree unlocked. */
 int fs_send(struct fs *, struct wait *, uint64_t id);
+/*
+ * The same for a close() or fsync(), which is answered when the VM has all
+ * that was written before.  No thread waits for it.
+ */
+void fs_send_and_reply(struct fs *, fuse_req_t, uint64_t id, bool closes);
 /* The same without waiting.  Tree locked. */
 void fs_send_later(struct fs *, struct node *);
 bool fs_is_sending(struct fs *, struct node *); /* tree locked */
+/* Its sending ends, nobody wants it; false: it is too late.  Tree locked. */
+bool fs_send_cancel(struct fs *, struct node *);
+/* The same when nobody waits for it. */
+void fs_send_cancel_idle(struct fs *, struct node *);
+/* Wait for the end of a sending that is under way.  0 or -EINTR.  Tree
+ * unlocked. */
+int fs_send_await(struct fs *, struct wait *, uint64_t id);
+/* Its name is about to go, or it stays: meanwhile nothing is sent.  Tree
+ * locked. */
+void fs_send_hold(struct fs *, struct node *, bool on);
+int fs_saves_open(struct fs *);
+void fs_saves_close(struct fs *);
+/* From now on nobody waits for a close() or fsync(). */
+void fs_saves_interrupt(struct fs *);
+/* Nothing is sent any more, what is under way ends; it is to be recovered. */
+void fs_saves_end(struct fs *);
 /* A file that the VM never heard of loses its name.  Tree locked. */
 void fs_forget_new(
     struct fs *, struct node *, struct node *dir, const char *name);
@@ -214,6 +251,9 @@ void fs_remove_hidden(struct fs *, char *path);
 /* What programs still have open when the mount ends by force. */
 void fs_free_files(struct fs *);
 void fs_free_dirs(struct fs *);
+
+/* Check everything anew, on another thread. */
+void fs_check_later(struct fs *);
 
 /* Are there numbers of this file system in memory?  Tree locked. */
 bool fs_statfs_known(struct fs *, uint64_t dev);

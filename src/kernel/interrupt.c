@@ -21,8 +21,8 @@ fs_of(fuse_req_t req)
  * the dozen (a progress timer, a runtime's preemption, a resized window), and
  * most of them do not expect EINTR from stat() or open().
  */
-static bool
-signal_ends_wait(void *arg)
+bool
+fs_signal_ends(pid_t pid)
 {
 	const uint64_t stop = BIT(SIGINT) | BIT(SIGTERM) | BIT(SIGQUIT) |
 	    BIT(SIGHUP) | BIT(SIGKILL);
@@ -33,7 +33,7 @@ signal_ends_wait(void *arg)
 	char path[64], line[128];
 	FILE *f;
 
-	snprintf(path, sizeof path, "/proc/%d/status", (int)(intptr_t)arg);
+	snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
 	if ((f = fopen(path, "re")) == NULL)
 		return true; /* can't know: believe the kernel */
 	while (fgets(line, sizeof line, f) != NULL) {
@@ -49,14 +49,19 @@ signal_ends_wait(void *arg)
 	return (pending & stop) != 0 || (pending & ~caught & ~harmless) != 0;
 }
 
+static bool
+signal_ends_wait(void *arg)
+{
+	return fs_signal_ends((pid_t)(intptr_t)arg);
+}
+
 static void
 fs_interrupted(fuse_req_t req, void *arg)
 {
 	pid_t pid = fuse_req_ctx(req)->pid;
 	struct wait *w = arg;
 
-	if (pid == 0 || !procfd_is_ours() ||
-	    signal_ends_wait((void *)(intptr_t)pid))
+	if (pid == 0 || !procfd_is_ours() || fs_signal_ends(pid))
 		wait_interrupt(w);
 	else /* the kernel tells only of the first signal */
 		wait_watch(w, signal_ends_wait, (void *)(intptr_t)pid);

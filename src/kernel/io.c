@@ -402,21 +402,6 @@ flush_is_early(struct fs *fs, fuse_req_t req, fuse_ino_t ino)
 		procfd_process(fuse_req_ctx(req)->pid), st.st_ino, -1);
 }
 
-/*
- * A file that its only writer has closed has the VM's number from now on, if
- * nobody knows the one it had here.
- */
-static void
-file_closed(struct fs *fs, fuse_ino_t ino)
-{
-	struct node *n;
-
-	tree_lock(fs->tree);
-	if ((n = tree_get(fs->tree, ino)) != NULL && n->handles == 1)
-		node_settle_ino(n);
-	tree_unlock(fs->tree);
-}
-
 void
 fs_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
@@ -437,12 +422,11 @@ fs_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		    h->session, &w, fuse_req_ctx(req)->pid, st.st_ino);
 		fs_wait_end(req, &w);
 	} else if (h->writes && !flush_is_early(fs, req, ino)) {
-		fs_wait_begin(req, &w);
-		error = fs_send(fs, &w, ino);
-		fs_wait_end(req, &w);
-		file_closed(fs, ino);
+		file_settle(h);
+		fs_send_and_reply(fs, req, ino, true);
+		return;
 	}
-	file_settle(file_of(fi));
+	file_settle(h);
 	fuse_reply_err(req, -error);
 }
 
@@ -450,17 +434,14 @@ void
 fs_fsync(
     fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
-	struct wait w;
-	int error = 0;
+	bool file = file_of(fi)->session == NULL;
 
 	(void)datasync;
-	if (file_of(fi)->session == NULL) {
-		fs_wait_begin(req, &w);
-		error = fs_send(fs_of(req), &w, ino);
-		fs_wait_end(req, &w);
-	}
 	file_settle(file_of(fi));
-	fuse_reply_err(req, -error);
+	if (file)
+		fs_send_and_reply(fs_of(req), req, ino, false);
+	else
+		fuse_reply_err(req, 0);
 }
 
 void

@@ -98,6 +98,7 @@ open_regular(struct fs *fs, struct node *n, struct open_file *h,
 		if ((error = fs_content(fs, n, &c)) != 0 ||
 		    (error = content_truncate(c, 0)) != 0)
 			return error;
+		fs_send_cancel_idle(fs, n);
 		fs_mark_local(fs, n);
 		/* The kernel has dropped its pages itself. */
 		n->pages = node_version(n);

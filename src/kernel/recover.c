@@ -9,8 +9,6 @@
 #include "base/log.h"
 #include "store/recover.h"
 
-#define RECOVER_STEP ((size_t)1024 * 1024)
-
 void
 fs_room_label(struct fs *fs, char *out, size_t size)
 {
@@ -32,44 +30,49 @@ fs_note_work(struct fs *fs, struct node *n)
 	free(path);
 }
 
-/*
- * All bytes of the content to fd; those that only the VM has may be out of
- * reach, and then *missing.  0 or -errno: it can't be written.
- */
+/* Its bytes into the recovery folder; *missing: but for some of the VM's. */
 static int
-recover_copy(struct content *c, const char *path, int fd, bool *missing)
+recover_put(struct fs *fs, struct content *c, const char *path, bool stale,
+    char *where, size_t size, bool *missing)
 {
-	uint64_t at, size = content_size(c);
-	struct span span;
-	int error;
-	ssize_t n;
+	const char *cache = fs->options->cache_dir;
+	char label[512], *work;
+	int fd, error;
 
 	*missing = false;
-	if ((error = content_copy_written(c, fd)) != 0)
-		return error;
-	for (at = 0; at < size; at += span.len) {
-		if (content_read(c, NULL, path, at, RECOVER_STEP, &span) != 0 ||
-		    span.len == 0) {
-			*missing = true;
-			return 0;
-		}
-		n = pwrite(fd, span.buf, span.len, at);
-		error = n == (ssize_t)span.len ? 0 : n == -1 ? -errno : -ENOSPC;
-		free(span.buf);
+	fs_room_label(fs, label, sizeof label);
+	/* As it lies there, if it does: no time, and no space. */
+	error = (work = content_whole_work(c)) != NULL
+	    ? recover_link(cache, label, path, work, where, size)
+	    : -ENOENT;
+	free(work);
+	if (error == 0)
+		return 0;
+	if ((fd = recover_open(cache, label, path, where, size)) < 0) {
+		error = fd;
+	} else {
+		error = content_copy(c, stale ? "" : path, fd, missing);
+		close(fd);
 		if (error != 0)
-			return error;
+			unlink(where);
 	}
-	return 0;
+	if (error != 0 &&
+	    recover_link(
+		cache, label, path, content_work_path(c), where, size) == 0) {
+		error = 0;
+		*missing = true;
+	}
+	return error;
 }
 
 void
 fs_recover(struct fs *fs, uint64_t id, int error)
 {
-	char label[512], where[8192];
+	char where[8192];
 	struct content *c;
 	struct node *n;
 	char *path;
-	int fd, copied;
+	int copied;
 	bool missing = false;
 
 	tree_lock(fs->tree);
@@ -83,23 +86,9 @@ fs_recover(struct fs *fs, uint64_t id, int error)
 		path = strdup(content_name(c));
 	node_hold(n);
 	tree_unlock(fs->tree);
-	fs_room_label(fs, label, sizeof label);
-	fd = path == NULL ? -ENOMEM
-			  : recover_open(fs->options->cache_dir, label, path,
-				where, sizeof where);
-	copied =
-	    fd < 0 ? fd : recover_copy(c, n->stale ? "" : path, fd, &missing);
-	if (fd >= 0) {
-		close(fd);
-		if (copied != 0)
-			unlink(where);
-	}
-	if (copied != 0 && path != NULL &&
-	    recover_link(fs->options->cache_dir, label, path,
-		content_work_path(c), where, sizeof where) == 0) {
-		copied = 0;
-		missing = true;
-	}
+	copied = path == NULL
+	    ? -ENOMEM
+	    : recover_put(fs, c, path, n->stale, where, sizeof where, &missing);
 	if (copied != 0) {
 		log_error("%s: not saved (%s), and no place to keep it: %s",
 		    path, strerror(-error), strerror(-copied));

@@ -7,19 +7,20 @@
 
 #include "content/content.h"
 #include "kernel/fs_impl.h"
+#include "kernel/save.h"
 #include "base/log.h"
 
 /*
  * Sending a file's unsent changes to the VM.  One job a file at a time; who
- * wants the same waits for it.  The job goes on when the waiting ends.
+ * wants the same waits for it (saver.c: without a thread).  The job goes on
+ * when the waiting ends.
  */
-struct send {
-	struct job job;
-	TAILQ_ENTRY(send) link; /* in fs->sends; under the tree's lock */
-	struct fs *fs;
-	uint64_t id;
-	int error;
-};
+
+/* So many threads send small files, and large ones; who has to wait for one is
+ * in no hurry then, since the connections are busy. */
+#define SEND_SMALL	 16
+#define SEND_LARGE	 4
+#define SEND_LARGE_BYTES ((uint64_t)1024 * 1024)
 
 int64_t
 fs_settable(struct fs *fs, int64_t time)
@@ -34,6 +35,17 @@ fs_settable(struct fs *fs, int64_t time)
 	return attr_time(sec == -1 ? 0 : sec, 0);
 }
 
+/* How much of it is unsent goes into the sum. */
+static void
+save_count(struct fs *fs, struct node *n, bool local)
+{
+	uint64_t now = local ? content_unsent(n->content) : 0;
+
+	fs->saves.bytes += now - content_set_counted(n->content, now);
+	fs->saves.files += local - n->local;
+	n->local = local;
+}
+
 /* The node has changes that the VM does not know: it stays until sent. */
 void
 fs_mark_local(struct fs *fs, struct node *n)
@@ -46,7 +58,7 @@ fs_mark_local(struct fs *fs, struct node *n)
 		node_hold(n);
 		n->attr.atime = node_shown(n).atime;
 	}
-	n->local = true;
+	save_count(fs, n, true);
 	node_change_here(n);
 	n->attr.size = content_size(n->content);
 	n->attr.blocks = (n->attr.size + 511) / 512;
@@ -60,7 +72,7 @@ fs_mark_sent(struct fs *fs, struct node *n)
 {
 	if (!n->local)
 		return;
-	n->local = false;
+	save_count(fs, n, false);
 	node_release(fs->tree, n);
 }
 
@@ -137,26 +149,63 @@ send_done(struct fs *fs, struct node *n, bool more, bool is_new,
 	}
 	if (dir != NULL)
 		send_done_dir(fs, dir, is_new, now);
-	if (!more)
+	if (more)
+		save_count(fs, n, true);
+	else
 		fs_mark_sent(fs, n);
 }
 
-/*
- * What is to be sent, with the tree locked.  True: along with it a time of ours
- * is set, since somebody was told that.
- */
-static bool
-send_begin(struct fs *fs, struct node *n, struct room_write *w)
+static struct sends *
+send_row(struct fs *fs, uint64_t id)
 {
-	const struct probe *p = room_probe(fs->room);
+	return &fs->saves.rows[id & (SEND_ROWS - 1)];
+}
 
-	content_begin_send(n->content, w);
+static struct send *
+send_find(struct fs *fs, uint64_t id)
+{
+	struct send *s;
+
+	TAILQ_FOREACH (s, send_row(fs, id), link)
+		if (s->id == id)
+			return s;
+	return NULL;
+}
+
+/* Did the service not do its part? */
+static bool
+error_is_failure(int error)
+{
+	return error == -ETIMEDOUT || error == -EIO || error == -ECONNREFUSED ||
+	    error == -EHOSTUNREACH;
+}
+
+/*
+ * What is to be sent, with the tree locked.  *told: along with it a time of
+ * ours is set, since somebody was told that.
+ */
+static int
+send_begin(struct send *s, struct node *n, struct room_write *w, bool *told)
+{
+	struct fs *fs = s->fs;
+	const struct probe *p = room_probe(fs->room);
+	struct attr base = content_base(n->content);
+	uint32_t lend =
+	    fs_lend(fs, content_is_new(n->content) ? &n->attr : &base);
+	int error;
+
+	*told = false;
+	if ((error = content_begin_send(n->content, w)) != 0)
+		return error;
+	w->cancel = &s->cancel;
+	w->lend &= lend;
 	/* Only who owns a file may set its times. */
 	if (!n->seen || w->attr.mtime != ROOM_TIME_KEEP ||
 	    (p->uid != 0 && p->uid != n->attr.uid))
-		return false;
+		return 0;
 	w->attr.mtime = n->attr.mtime;
-	return true;
+	*told = true;
+	return 0;
 }
 
 /* Send it; once more when the VM changed it meanwhile, and ours goes on top
@@ -174,7 +223,46 @@ send_write(struct fs *fs, struct room_write *w, bool told,
 	w->expecting = w->expecting && !*foreign;
 	if (told)
 		w->attr.mtime = ROOM_TIME_KEEP;
+	cancel_reopen(w->cancel);
 	return room_write(fs->room, w, now);
+}
+
+/* Send it to that path; the tree is unlocked meanwhile. */
+static void
+send_file(struct send *s, struct node *n, const char *path)
+{
+	struct fs *fs = s->fs;
+	struct room_changed now = {0};
+	struct room_write w;
+	bool foreign = false, more, told;
+
+	if ((s->error = send_begin(s, n, &w, &told)) != 0)
+		return;
+	w.path = path;
+	tree_unlock(fs->tree);
+	s->error = send_write(fs, &w, told, &now, &foreign);
+	tree_lock(fs->tree);
+	if (s->error == 0 && n->stale)
+		s->error = -ESTALE;
+	more = content_end_send(n->content, &w, s->error, &now);
+	if (s->error == 0)
+		send_done(fs, n, more, w.is_new, &now, foreign);
+	fs->saves.failing = error_is_failure(s->error) ? s->error : 0;
+}
+
+/*
+ * With the service gone, those that wait for their turn do not have each its
+ * own time to find that out.
+ */
+static int
+send_is_late(struct send *s)
+{
+	struct fs *fs = s->fs;
+
+	return fs->saves.failing != 0 &&
+		s->queued + fs->options->timeout_s * 1000ull <= room_now()
+	    ? fs->saves.failing
+	    : 0;
 }
 
 static void
@@ -182,62 +270,36 @@ send_run(struct job *job)
 {
 	struct send *s = (struct send *)job;
 	struct fs *fs = s->fs;
-	struct room_changed now = {0};
-	struct room_write w;
-	struct content *c;
-	struct attr base;
+	struct savers done = TAILQ_HEAD_INITIALIZER(done);
 	struct node *n;
 	char *path;
-	bool foreign = false, more, told = false;
-	uint32_t lend;
 
 	tree_lock(fs->tree);
 	n = tree_get(fs->tree, s->id); /* held by whoever started us */
-	c = n->content;
-	base = content_base(c);
-	lend = fs_lend(fs, content_is_new(c) ? &n->attr : &base);
 	path = tree_path(fs->tree, n, NULL);
-	if (n->stale) {
+	if (n->stale)
 		s->error = -ESTALE;
-		free(path);
-		goto out;
+	else if (path == NULL && errno == ENOENT && SLIST_EMPTY(&n->names))
+		fs_mark_sent(fs, n); /* removed: there is nobody to send to */
+	else if (path == NULL)
+		/* -ENOENT: its directory is gone */
+		s->error = errno == ENOENT ? -ENOENT : -ENOMEM;
+	else if (cancel_is_set(&s->cancel))
+		s->error = -ECANCELED;
+	else if ((s->error = send_is_late(s)) == 0)
+		send_file(s, n, path);
+	if (s->error == -ECANCELED && SLIST_EMPTY(&n->names)) {
+		s->error = 0;
+		fs_mark_sent(fs, n);
 	}
-	if (path == NULL && errno == ENOENT && SLIST_EMPTY(&n->names)) {
-		fs_mark_sent(
-		    fs, n); /* removed: there is nobody to send it to */
-		goto out;
-	}
-	if (path == NULL && errno == ENOENT) {
-		s->error = -ENOENT; /* its directory is gone */
-		goto out;
-	}
-	if (path != NULL)
-		told = send_begin(fs, n, &w);
+	TAILQ_REMOVE(send_row(fs, s->id), s, link);
+	fs_savers_sort(s, n, &done);
+	node_release(fs->tree, n);
 	tree_unlock(fs->tree);
-	if (path == NULL) {
-		s->error = -ENOMEM;
-	} else {
-		w.path = path;
-		w.lend &= lend;
-		s->error = send_write(fs, &w, told, &now, &foreign);
-	}
-	tree_lock(fs->tree);
-	if (path != NULL) {
-		if (s->error == 0 && n->stale)
-			s->error = -ESTALE;
-		more = content_end_send(c, &w, s->error, &now);
-		if (s->error == 0)
-			send_done(fs, n, more, w.is_new, &now, foreign);
-		else
-			log_warn(
-			    "%s: not saved: %s", path, strerror(-s->error));
-	}
+	if (s->error != 0 && s->error != -ECANCELED && path != NULL)
+		log_warn("%s: not saved: %s", path, strerror(-s->error));
 	free(path);
-out:
-	TAILQ_REMOVE(&fs->sends, s, link);
-	if ((n = tree_get(fs->tree, s->id)) != NULL)
-		node_release(fs->tree, n);
-	tree_unlock(fs->tree);
+	fs_savers_reply(&done);
 }
 
 static void
@@ -246,30 +308,38 @@ send_free(struct job *job)
 	free(job);
 }
 
-/* Start to send, or find who does it; held for the caller.  Tree locked. */
-static int
+int
 send_start(struct fs *fs, struct node *n, struct send **out)
 {
 	struct send *s;
-	int error;
+	int error = 0;
 
-	TAILQ_FOREACH (s, &fs->sends, link)
-		if (s->id == n->id) {
-			job_hold(&s->job);
-			*out = s;
-			return 0;
-		}
+	if ((s = send_find(fs, n->id)) != NULL) {
+		if (s->held && !n->removing) /* no thread could be had then */
+			fs_send_hold(fs, n, false);
+		job_hold(&s->job);
+		*out = s;
+		return 0;
+	}
 	if ((s = calloc(1, sizeof *s)) == NULL)
 		return -ENOMEM;
 	s->fs = fs;
 	s->id = n->id;
+	s->queued = room_now();
 	s->job.run = send_run;
 	s->job.free = send_free;
-	job_init(fs->pool, &s->job);
-	TAILQ_INSERT_TAIL(&fs->sends, s, link);
+	TAILQ_INIT(&s->savers);
+	job_init(content_unsent(n->content) > SEND_LARGE_BYTES
+		? fs->saves.large
+		: fs->saves.small,
+	    &s->job);
+	TAILQ_INSERT_TAIL(send_row(fs, n->id), s, link);
 	node_hold(n);
-	if ((error = job_start(&s->job)) != 0) {
-		TAILQ_REMOVE(&fs->sends, s, link);
+	/* What may be gone in a moment waits until that is known. */
+	if ((s->held = n->removing))
+		job_hold(&s->job);
+	else if ((error = job_start(&s->job)) != 0) {
+		TAILQ_REMOVE(send_row(fs, n->id), s, link);
 		node_release(fs->tree, n);
 		job_put(&s->job);
 		return error;
@@ -278,41 +348,70 @@ send_start(struct fs *fs, struct node *n, struct send **out)
 	return 0;
 }
 
+void
+fs_send_hold(struct fs *fs, struct node *n, bool on)
+{
+	struct send *s;
+
+	n->removing = on;
+	if (on || (s = send_find(fs, n->id)) == NULL || !s->held)
+		return;
+	s->queued = room_now();
+	if (job_start(&s->job) == 0) {
+		s->held = false;
+		job_put(&s->job);
+	}
+}
+
+bool
+send_is_settled(struct fs *fs, struct node *n, uint64_t *owes, int *error)
+{
+	*error = 0;
+	/* What was written is in the recovery folder, and who wrote it has to
+	 * hear that it did not get to the VM. */
+	if (n != NULL && n->stale && !n->local) {
+		*error = -ESTALE;
+		return true;
+	}
+	if (n == NULL || n->control || !S_ISREG(n->attr.mode) ||
+	    n->content == NULL || !n->local)
+		return true;
+	if (!content_is_dirty(n->content)) {
+		fs_mark_sent(fs, n);
+		return true;
+	}
+	if (*owes == 0)
+		*owes = content_changes(n->content);
+	return content_has_sent(n->content, *owes);
+}
+
 int
 fs_send(struct fs *fs, struct wait *wait, uint64_t id)
 {
+	uint64_t owes = 0;
 	struct send *s;
 	struct node *n;
-	int error = 0;
+	int error;
+	bool ending;
 
-	/* What another had begun may lack our latest bytes: send again. */
+	/* What another had begun may lack our latest bytes: send again, but
+	 * not for what comes later. */
 	for (;;) {
 		tree_lock(fs->tree);
 		n = tree_get(fs->tree, id);
-		/* What was written is in the recovery folder, and who wrote it
-		 * has to hear that it did not get to the VM. */
-		if (n != NULL && n->stale && !n->local) {
+		if (send_is_settled(fs, n, &owes, &error)) {
 			tree_unlock(fs->tree);
-			return -ESTALE;
-		}
-		if (n == NULL || n->control || !S_ISREG(n->attr.mode) ||
-		    n->content == NULL || !n->local) {
-			tree_unlock(fs->tree);
-			return 0;
-		}
-		if (!content_is_dirty(n->content)) {
-			fs_mark_sent(fs, n);
-			tree_unlock(fs->tree);
-			return 0;
+			return error;
 		}
 		error = send_start(fs, n, &s);
+		ending = fs->saves.ending;
 		tree_unlock(fs->tree);
 		if (error != 0)
 			return error;
 		if ((error = job_wait(&s->job, wait)) == 0)
 			error = s->error;
 		job_put(&s->job);
-		if (error != 0)
+		if (error != 0 && (error != -ECANCELED || ending))
 			return error == -EREMOTEIO ? -EIO : error;
 	}
 }
@@ -329,12 +428,82 @@ fs_send_later(struct fs *fs, struct node *n)
 bool
 fs_is_sending(struct fs *fs, struct node *n)
 {
-	struct send *s;
+	return send_find(fs, n->id) != NULL;
+}
 
-	TAILQ_FOREACH (s, &fs->sends, link)
-		if (s->id == n->id)
-			return true;
-	return false;
+bool
+fs_send_cancel(struct fs *fs, struct node *n)
+{
+	struct send *s = send_find(fs, n->id);
+
+	return s == NULL || cancel_set(&s->cancel);
+}
+
+void
+fs_send_cancel_idle(struct fs *fs, struct node *n)
+{
+	struct send *s = send_find(fs, n->id);
+
+	if (s != NULL && TAILQ_EMPTY(&s->savers))
+		cancel_set(&s->cancel);
+}
+
+int
+fs_send_await(struct fs *fs, struct wait *wait, uint64_t id)
+{
+	struct send *s;
+	int error = 0;
+
+	tree_lock(fs->tree);
+	if ((s = send_find(fs, id)) != NULL && !s->held)
+		job_hold(&s->job);
+	else
+		s = NULL;
+	tree_unlock(fs->tree);
+	if (s != NULL) {
+		error = job_wait(&s->job, wait);
+		job_put(&s->job);
+	}
+	return error;
+}
+
+int
+fs_saves_open(struct fs *fs)
+{
+	size_t i;
+	int error;
+
+	for (i = 0; i < SEND_ROWS; i++)
+		TAILQ_INIT(&fs->saves.rows[i]);
+	TAILQ_INIT(&fs->saves.savers);
+	if ((error = pool_open(&fs->saves.small)) != 0 ||
+	    (error = pool_open(&fs->saves.large)) != 0)
+		return error;
+	pool_limit(fs->saves.small, SEND_SMALL);
+	pool_limit(fs->saves.large, SEND_LARGE);
+	return 0;
+}
+
+void
+fs_saves_close(struct fs *fs)
+{
+	pool_close(fs->saves.small);
+	pool_close(fs->saves.large);
+}
+
+void
+fs_saves_end(struct fs *fs)
+{
+	struct send *s;
+	size_t i;
+
+	tree_lock(fs->tree);
+	fs->saves.ending = true;
+	for (i = 0; i < SEND_ROWS; i++)
+		TAILQ_FOREACH (s, &fs->saves.rows[i], link)
+			cancel_set(&s->cancel);
+	tree_unlock(fs->tree);
+	room_shutdown(fs->room);
 }
 
 void
@@ -352,6 +521,20 @@ fs_forget_new(struct fs *fs, struct node *n, struct node *dir, const char *name)
 	fs_mark_sent(fs, n);
 }
 
+/* Have them sent, several at once; the last error, or 0. */
+static void
+send_some(struct fs *fs, const uint64_t *ids, size_t n)
+{
+	struct node *node;
+	size_t i;
+
+	tree_lock(fs->tree);
+	for (i = 0; i < n; i++)
+		if ((node = tree_get(fs->tree, ids[i])) != NULL && node->local)
+			fs_send_later(fs, node);
+	tree_unlock(fs->tree);
+}
+
 /* At the end of the mount: the last try, then the recovery folder. */
 void
 fs_send_all(struct fs *fs)
@@ -359,20 +542,28 @@ fs_send_all(struct fs *fs)
 	uint64_t ids[256], end = room_now() + fs->options->timeout_s * 1000ull;
 	size_t n, i;
 	int error = 0, failed = 0;
+	bool tries;
 
-	while ((n = tree_local_nodes(fs->tree, ids, 256)) > 0)
+	tree_lock(fs->tree);
+	n = fs->saves.files;
+	tree_unlock(fs->tree);
+	if (n > 0)
+		log_info("%zu unsent: sending them", n);
+	while ((n = tree_local_nodes(fs->tree, false, ids, 256)) > 0) {
+		/* A service that is gone is not asked for each; one that is
+		 * ill not for ever. */
+		tries = failed == 0 ||
+		    (failed != -ETIMEDOUT && failed != -EHOSTUNREACH &&
+			failed != -ECONNREFUSED && failed != -ECANCELED &&
+			room_now() < end);
+		if (tries)
+			send_some(fs, ids, n);
 		for (i = 0; i < n; i++) {
-			/* A service that is gone is not asked for each; one
-			 * that is ill not for ever. */
-			if (failed == 0 ||
-			    (failed != -ETIMEDOUT && failed != -EHOSTUNREACH &&
-				failed != -ECONNREFUSED && room_now() < end))
-				error = fs_send(fs, NULL, ids[i]);
-			else
-				error = failed;
+			error = tries ? fs_send(fs, NULL, ids[i]) : failed;
 			if (error == 0)
 				continue;
 			failed = error;
 			fs_recover(fs, ids[i], error);
 		}
+	}
 }

@@ -1,10 +1,10 @@
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <sys/resource.h>
 
 #include "content/content.h"
@@ -13,6 +13,7 @@
 #include "kernel/trace.h"
 #include "kernel/made.h"
 #include "base/log.h"
+#include "kernel/signals.h"
 #include "base/thread.h"
 
 /* Each waiting program holds one: libfuse's 10 would freeze the mount. */
@@ -24,6 +25,8 @@
 #define FS_CHECK_ROUNDS 64
 /* And so many of what is stale and in use come along with what is asked. */
 #define FS_MORE_DIRS 100
+/* So many times `timeout` is sent what an unmount finds unsent. */
+#define END_TIMEOUTS 3
 
 static const struct fuse_lowlevel_ops fs_ops = {
     .init = fs_init,
@@ -169,7 +172,8 @@ hook_replaced(void *arg)
 	store_clear(fs->store);
 	room_instance(fs->room, instance);
 	made_replace(fs->made, instance);
-	while ((n = tree_local_nodes(fs->tree, ids, 256)) > 0)
+	/* What was written for the new one since is sent there. */
+	while ((n = tree_local_nodes(fs->tree, true, ids, 256)) > 0)
 		for (i = 0; i < n; i++)
 			fs_recover(fs, ids[i], -ESTALE);
 }
@@ -305,7 +309,9 @@ fs_free(struct fs *fs)
 	fs_free_files(fs);
 	fs_free_dirs(fs);
 	control_close(fs->control);
+	fs_saves_close(fs);
 	pool_close(fs->pool);
+	signals_close(fs->signals);
 	if (fs->mounted)
 		room_finish(fs->room);
 	notify_close(fs->notify);
@@ -336,7 +342,6 @@ fs_mount(struct fs **out, const struct options *options, struct room *room,
 		return -ENOMEM;
 	fs->options = options;
 	fs->room = room;
-	TAILQ_INIT(&fs->sends);
 	TAILQ_INIT(&fs->files);
 	TAILQ_INIT(&fs->dirs);
 	TAILQ_INIT(&fs->bulk.jobs);
@@ -354,6 +359,7 @@ fs_mount(struct fs **out, const struct options *options, struct room *room,
 		 options->cache_size, label)) != 0 ||
 	    (error = made_open(&fs->made, options->cache_dir, instance)) != 0 ||
 	    (error = pool_open(&fs->pool)) != 0 ||
+	    (error = fs_saves_open(fs)) != 0 ||
 	    (error = control_open(&fs->control, room, after_run, fs)) != 0)
 		goto fail;
 	tree_hide_name(fs->tree, options->control);
@@ -413,9 +419,8 @@ check_free(struct job *job)
 	free(job);
 }
 
-/* On its own thread: the one for signals must stay free for SIGTERM. */
-static void
-check_later(struct fs *fs)
+void
+fs_check_later(struct fs *fs)
 {
 	struct check *c;
 
@@ -427,66 +432,6 @@ check_later(struct fs *fs)
 	job_init(fs->pool, &c->job);
 	job_start(&c->job);
 	job_put(&c->job);
-}
-
-struct signals {
-	struct fs *fs;
-	pthread_t main;
-	sigset_t set;
-};
-
-/* Only to have the main thread's sleep interrupted. */
-static void
-wake_up(int sig)
-{
-	(void)sig;
-}
-
-/* End libfuse's loop, also when somebody has files open or waits. */
-static void
-end_loop(struct signals *s)
-{
-	const struct timespec step = {.tv_nsec = 50000000};
-	struct fs *fs = s->fs;
-	int sig;
-
-	fuse_session_exit(fs->session);
-	control_interrupt(fs->control);
-	pool_interrupt(fs->pool);
-	store_interrupt(fs->store);
-	room_interrupt(fs->room);
-	/* libfuse's main thread looks whether to end when it is woken; it may
-	 * just be about to sleep. */
-	do {
-		pthread_kill(s->main, SIGUSR2);
-		sig = sigtimedwait(&s->set, NULL, &step);
-	} while (sig != SIGUSR1);
-}
-
-/*
- * Signals are waited for, not handled: TERM must get through however busy
- * every other thread is.
- */
-static void *
-signal_thread(void *arg)
-{
-	struct signals *s = arg;
-	int sig;
-
-	while (sigwait(&s->set, &sig) == 0) {
-		if (sig == SIGUSR1) /* fs_loop() is done */
-			break;
-		if (sig == SIGHUP) {
-			log_reopen_file();
-			log_info("SIGHUP: checking everything anew");
-			check_later(s->fs);
-			continue;
-		}
-		log_info("signal %d: unmounting", sig);
-		end_loop(s);
-		break;
-	}
-	return NULL;
 }
 
 static void *
@@ -518,21 +463,10 @@ load_cancel(void)
 int
 fs_loop(struct fs *fs)
 {
-	struct signals signals = {.fs = fs, .main = pthread_self()};
-	struct sigaction wake = {.sa_handler = wake_up};
-	pthread_t thread;
 	int error;
 
-	sigemptyset(&signals.set);
-	sigaddset(&signals.set, SIGHUP);
-	sigaddset(&signals.set, SIGTERM);
-	sigaddset(&signals.set, SIGINT);
-	sigaddset(&signals.set, SIGUSR1);
-	pthread_sigmask(SIG_BLOCK, &signals.set, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	sigaction(SIGUSR2, &wake, NULL); /* not SA_RESTART */
 	if ((error = load_cancel()) != 0 ||
-	    (error = thread_create(&thread, NULL, signal_thread, &signals)))
+	    (error = signals_open(&fs->signals, fs)) != 0)
 		return error;
 	if (fs->options->single) {
 		error = fuse_session_loop(fs->session);
@@ -545,16 +479,20 @@ fs_loop(struct fs *fs)
 #else
 		struct fuse_loop_config *config = fuse_loop_cfg_create();
 
-		if (config == NULL)
-			return -ENOMEM;
+		if (config == NULL) {
+			error = -ENOMEM;
+			goto out;
+		}
 		fuse_loop_cfg_set_max_threads(config, FS_THREADS);
 		fuse_loop_cfg_set_idle_threads(config, FS_IDLE_THREADS);
 		error = fuse_session_loop_mt(fs->session, config);
 		fuse_loop_cfg_destroy(config);
 #endif
 	}
-	pthread_kill(thread, SIGUSR1);
-	pthread_join(thread, NULL);
+#ifndef HAVE_OLD_FUSE
+out:
+#endif
+	signals_unmount(fs->signals, END_TIMEOUTS * fs->options->timeout_s);
 	return error > 0 ? 0 : error;
 }
 

@@ -27,24 +27,6 @@
 /* --- the mount -------------------------------------------------------------
  */
 
-static void
-count_unsent(struct fs *fs, struct stats_view *v)
-{
-	uint64_t ids[256];
-	size_t n, i;
-	struct node *node;
-
-	n = tree_local_nodes(fs->tree, ids, sizeof ids / sizeof *ids);
-	v->unsent_files = n;
-	tree_lock(fs->tree);
-	for (i = 0; i < n; i++) {
-		node = tree_get(fs->tree, ids[i]);
-		if (node != NULL && node->local && node->content != NULL)
-			v->unsent_bytes += content_unsent(node->content);
-	}
-	tree_unlock(fs->tree);
-}
-
 static int
 get_stats(struct fs *fs, enum stats_form form, char **text, size_t *len)
 {
@@ -76,7 +58,10 @@ get_stats(struct fs *fs, enum stats_form form, char **text, size_t *len)
 	v.warning_count = log_copy_warnings(warnings);
 	room_instance(fs->room, instance);
 	v.instance = instance;
-	count_unsent(fs, &v);
+	tree_lock(fs->tree);
+	v.unsent_files = fs->saves.files;
+	v.unsent_bytes = fs->saves.bytes;
+	tree_unlock(fs->tree);
 	store_get_usage(fs->store, &v.cache_used, &v.cache_limit);
 	error = stats_format(&v, form, XATTR_MAX, text, len);
 	stats_snapshot_free(counts);

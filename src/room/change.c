@@ -20,7 +20,7 @@ leaves_evidence(const struct script_change *c)
 	case SCRIPT_CREATE:
 	case SCRIPT_WRITE:
 	case SCRIPT_COMMIT:
-		return c->how == SCRIPT_EXCLUSIVE;
+		return c->how == SCRIPT_EXCLUSIVE || c->staged != SCRIPT_SUMMED;
 	case SCRIPT_RANGES:
 	case SCRIPT_SPREAD:
 	case SCRIPT_APPEND:
@@ -96,9 +96,10 @@ note_clock(struct room *r, const struct script_change *items, size_t n,
  * Send changes as one command, and again (saying so) when nobody knows
  * whether the first ran.
  */
-int
-room_send_changes(struct room *r, enum api_kind kind, bool repeat,
-    struct script_change *items, size_t n, struct script_result *results)
+static int
+send_changes(struct room *r, enum api_kind kind, bool repeat,
+    struct script_change *items, size_t n, const struct cancel *cancel,
+    struct script_result *results)
 {
 	enum script_tools tools = room_tools(r);
 	struct room_command command;
@@ -125,7 +126,7 @@ room_send_changes(struct room *r, enum api_kind kind, bool repeat,
 		goto out;
 	}
 	command = (struct room_command){
-	    kind, tools, nonce, first, first_len, again, again_len};
+	    kind, tools, nonce, first, first_len, again, again_len, cancel};
 	for (tries = 0;; tries++) {
 		began = room_now();
 		if (tries > 0) {
@@ -164,6 +165,20 @@ out:
 	free(again);
 	free(payload);
 	return room_errno(error);
+}
+
+int
+room_send_changes(struct room *r, enum api_kind kind, bool repeat,
+    struct script_change *items, size_t n, struct script_result *results)
+{
+	return send_changes(r, kind, repeat, items, n, NULL, results);
+}
+
+int
+room_send_piece(struct room *r, const struct cancel *cancel,
+    struct script_change *piece, struct script_result *result)
+{
+	return send_changes(r, API_PIECE, false, piece, 1, cancel, result);
 }
 
 bool

@@ -285,6 +285,7 @@ room_begin(
 	if ((r = calloc(1, sizeof *r)) == NULL)
 		return -ENOMEM;
 	pthread_mutex_init(&r->lock, NULL);
+	pthread_cond_init(&r->piece_done, NULL);
 	TAILQ_INIT(&r->out);
 	r->config = *config;
 	r->config.key = NULL;

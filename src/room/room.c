@@ -284,6 +284,7 @@ room_close(struct room *r)
 	free((char *)r->config.base_url);
 	free((char *)r->config.path);
 	free(r->root);
+	pthread_cond_destroy(&r->piece_done);
 	pthread_mutex_destroy(&r->lock);
 	free(r);
 }

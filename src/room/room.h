@@ -7,6 +7,7 @@
 
 #include "base/attr.h"
 #include "api/change_list.h"
+#include "base/cancel.h"
 #include "base/interval.h"
 #include "script/listing.h"
 #include "base/stats.h"
@@ -269,6 +270,8 @@ struct room_write {
 	/* Where the bytes come from: 0 or -errno. */
 	int (*read)(void *arg, uint64_t offset, void *buf, size_t len);
 	void *arg;
+	struct cancel *cancel; /* -ECANCELED once set, if the VM's file is as
+				* it was; or NULL */
 	struct room_setattr attr; /* to be set with it; not set_size */
 	/*
 	 * Bits of 0600 that the mode denies the VM's user, whose file it is,

@@ -51,6 +51,8 @@ struct room {
 	uint64_t sent; /* when the latest of them was */
 	unsigned deep; /* 1: one more, that brings what nobody asked for */
 	bool closing;
+	unsigned pieces; /* of uploads, under way */
+	pthread_cond_t piece_done;
 };
 
 struct probe_list {
@@ -67,6 +69,7 @@ struct room_command {
 	size_t len;
 	const char *again; /* as for api_change(); NULL: the same */
 	size_t again_len;
+	const struct cancel *cancel; /* of an API_PIECE; or NULL */
 };
 
 /*
@@ -94,10 +97,14 @@ int room_script(struct room *, const struct room_command *, size_t max,
  */
 int room_send_changes(struct room *, enum api_kind, bool repeat,
     struct script_change *, size_t n, struct script_result *results);
+/* The same for a piece, until that is set. */
+int room_send_piece(struct room *, const struct cancel *,
+    struct script_change *, struct script_result *);
 /*
  * Put bytes into the hidden file .gentilityfs-TOKEN in path's directory, in
- * pieces, several in flight.  w: size, ranges and read() count.  verify: check
- * each piece there, since nothing will check the whole by its sum.
+ * pieces, several in flight.  w: size, ranges, read() and cancel count. verify:
+ * check each piece there, since nothing will check the whole by its sum; then
+ * holes cost nothing.
  */
 int room_stage(struct room *, const struct room_write *w, const char *token,
     bool verify, char sha256[65]);

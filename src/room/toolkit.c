@@ -114,9 +114,12 @@ is_refused(const struct api_answer *a)
 
 static int
 send_texts(struct room *r, enum api_kind kind, const char *first, size_t len,
-    const char *again, size_t again_len, struct api_answer *a)
+    const char *again, size_t again_len, const struct cancel *cancel,
+    struct api_answer *a)
 {
-	return again == NULL
+	return cancel != NULL
+	    ? api_piece(r->api, first, len, again, again_len, cancel, a)
+	    : again == NULL
 	    ? api_command(r->api, kind, first, len, a)
 	    : api_change(r->api, kind, first, len, again, again_len, a);
 }
@@ -140,11 +143,12 @@ send_form(struct room *r, const struct room_command *c, const struct form *form,
 	}
 	if (first == NULL || (c->again != NULL && again == NULL)) {
 		/* There is no room for more than it needs. */
-		error = send_texts(
-		    r, c->kind, c->text, c->len, c->again, c->again_len, a);
+		error = send_texts(r, c->kind, c->text, c->len, c->again,
+		    c->again_len, c->cancel, a);
 		goto out;
 	}
-	error = send_texts(r, c->kind, first, len, again, again_len, a);
+	error =
+	    send_texts(r, c->kind, first, len, again, again_len, c->cancel, a);
 	if (form->toolkit == ROOM_TOOLKIT_MISSING && error != 0 &&
 	    is_refused(a)) {
 		toolkit_set(r, form, ROOM_TOOLKIT_NONE);

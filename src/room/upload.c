@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <limits.h>
 #include <sha2.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,15 +18,15 @@
 /* Pieces of one file under way at once: one waits, so that no connection does.
  */
 #define STAGE_FLIGHT 8
-#define STAGE_ZEROS  ((size_t)64 * 1024)
+/* And of all files: each takes memory, and a thread. */
+#define STAGE_FLIGHT_ALL 24
+#define STAGE_ZEROS	 ((size_t)64 * 1024)
 
 struct pieces {
-	struct room *room;
+	struct room *room; /* its lock guards what changes */
 	const struct room_write *write;
 	const char *token;
 	bool verify; /* each piece */
-	pthread_mutex_t lock; /* guards all below */
-	pthread_cond_t done;
 	unsigned under_way;
 	int error; /* the first */
 };
@@ -37,6 +38,20 @@ struct piece {
 	size_t len;
 	char *data;
 };
+
+static void
+pieces_count(struct pieces *all, int by, int error)
+{
+	struct room *r = all->room;
+
+	pthread_mutex_lock(&r->lock);
+	all->under_way += by;
+	r->pieces += by;
+	if (error != 0 && all->error == 0)
+		all->error = error;
+	pthread_cond_broadcast(&r->piece_done);
+	pthread_mutex_unlock(&r->lock);
+}
 
 static void
 piece_run(struct job *job)
@@ -53,19 +68,13 @@ piece_run(struct job *job)
 	struct script_result result = {0};
 	int error;
 
-	error =
-	    room_send_changes(all->room, API_PIECE, false, &item, 1, &result);
+	error = room_send_piece(all->room, all->write->cancel, &item, &result);
 	if (error == 0)
 		error = result.error;
 	if (error == 0)
 		stats_transfer_add(
 		    all->room->stats, all->write->transfer, p->len);
-	pthread_mutex_lock(&all->lock);
-	if (error != 0 && all->error == 0)
-		all->error = error;
-	all->under_way--;
-	pthread_cond_signal(&all->done);
-	pthread_mutex_unlock(&all->lock);
+	pieces_count(all, -1, error);
 }
 
 static void
@@ -77,17 +86,21 @@ piece_free(struct job *job)
 	free(p);
 }
 
-/* Wait until fewer than `most` are under way; the first error so far. */
+/*
+ * Wait until fewer than `most` of this file's are under way, and (if there are
+ * to be more) few enough of all files'; the first error so far.
+ */
 static int
-pieces_wait(struct pieces *all, unsigned most)
+pieces_wait(struct pieces *all, unsigned most, unsigned most_of_all)
 {
+	struct room *r = all->room;
 	int error;
 
-	pthread_mutex_lock(&all->lock);
-	while (all->under_way >= most)
-		pthread_cond_wait(&all->done, &all->lock);
+	pthread_mutex_lock(&r->lock);
+	while (all->under_way >= most || r->pieces >= most_of_all)
+		pthread_cond_wait(&r->piece_done, &r->lock);
 	error = all->error;
-	pthread_mutex_unlock(&all->lock);
+	pthread_mutex_unlock(&r->lock);
 	return error;
 }
 
@@ -98,7 +111,7 @@ piece_send(struct pieces *all, uint64_t offset, char *data, size_t len)
 	struct piece *p;
 	int error;
 
-	if ((error = pieces_wait(all, STAGE_FLIGHT)) != 0 ||
+	if ((error = pieces_wait(all, STAGE_FLIGHT, STAGE_FLIGHT_ALL)) != 0 ||
 	    (p = calloc(1, sizeof *p)) == NULL) {
 		free(data);
 		return error != 0 ? error : -ENOMEM;
@@ -110,14 +123,9 @@ piece_send(struct pieces *all, uint64_t offset, char *data, size_t len)
 	p->job.run = piece_run;
 	p->job.free = piece_free;
 	job_init(all->room->pool, &p->job);
-	pthread_mutex_lock(&all->lock);
-	all->under_way++;
-	pthread_mutex_unlock(&all->lock);
-	if ((error = job_start(&p->job)) != 0) {
-		pthread_mutex_lock(&all->lock);
-		all->under_way--;
-		pthread_mutex_unlock(&all->lock);
-	}
+	pieces_count(all, 1, 0);
+	if ((error = job_start(&p->job)) != 0)
+		pieces_count(all, -1, error);
 	job_put(&p->job);
 	return error;
 }
@@ -157,89 +165,122 @@ piece_fit(struct room *r, struct pieces *all, uint64_t offset, const char *data,
 
 /* The bytes [at, at + len) of the new whole file: zeros between the ranges. */
 static int
-whole_read(const struct room_write *w, uint64_t at, char *buf, size_t len)
+whole_read(const struct room_write *w, const struct intervals *set, uint64_t at,
+    char *buf, size_t len)
 {
-	uint64_t start, end;
-	size_t i;
+	uint64_t end = at + len;
+	struct interval part;
 	int error;
 
 	memset(buf, 0, len);
-	for (i = 0; i < w->nranges; i++) {
-		start = w->ranges[i].start > at ? w->ranges[i].start : at;
-		end = w->ranges[i].end < at + len ? w->ranges[i].end : at + len;
-		if (start < end &&
-		    (error = w->read(
-			 w->arg, start, buf + (start - at), end - start)) != 0)
+	for (; intervals_first(set, at, end, &part); at = part.end)
+		if ((error = w->read(w->arg, part.start,
+			 buf + (len - (end - part.start)),
+			 part.end - part.start)) != 0)
 			return error;
-	}
 	return 0;
 }
 
 /* Is nothing but zeros to be sent from here on?  How far? */
 static uint64_t
-whole_zeros(const struct room_write *w, uint64_t at)
+whole_zeros(
+    const struct room_write *w, const struct intervals *set, uint64_t at)
 {
-	uint64_t end = w->size;
-	size_t i;
+	struct interval part;
 
-	for (i = 0; i < w->nranges; i++)
-		if (w->ranges[i].start <= at && at < w->ranges[i].end)
-			return 0;
-		else if (w->ranges[i].start > at && w->ranges[i].start < end)
-			end = w->ranges[i].start;
+	return (intervals_first(set, at, w->size, &part) ? part.start
+							 : w->size) -
+	    at;
+}
+
+/* Up to where, of the next `max` bytes, is more than a hole to be sent? */
+static uint64_t
+whole_data(const struct intervals *set, uint64_t at, uint64_t max)
+{
+	uint64_t end = at;
+	struct interval part;
+
+	while (intervals_first(set, end, at + max, &part) &&
+	    part.start - end <= STAGE_ZEROS)
+		end = part.end;
 	return end - at;
+}
+
+/* The next piece, which begins at `at`; how long it is, or -errno. */
+static int64_t
+stage_next(struct pieces *all, const struct intervals *set, uint64_t at,
+    size_t plain, SHA2_CTX *hash)
+{
+	const struct room_write *w = all->write;
+	size_t want = w->size - at < STAGE_TRY ? w->size - at : STAGE_TRY, len;
+	char *data;
+	int error;
+
+	if (all->verify)
+		want = whole_data(set, at, want);
+	if ((data = malloc(want)) == NULL)
+		return -ENOMEM;
+	if ((error = whole_read(w, set, at, data, want)) != 0) {
+		free(data);
+		return error;
+	}
+	len = piece_fit(all->room, all, at, data, want, plain);
+	if (!all->verify)
+		SHA256Update(hash, (u_int8_t *)data, len);
+	error = piece_send(all, at, data, len);
+	return error != 0 ? error : (int64_t)len;
+}
+
+/* Holes need not be sent.  Their sum is wanted if that of the whole is. */
+static uint64_t
+stage_skip(struct pieces *all, const struct intervals *set, uint64_t at,
+    SHA2_CTX *hash)
+{
+	static u_int8_t zero[STAGE_ZEROS];
+	const struct room_write *w = all->write;
+	uint64_t len = whole_zeros(w, set, at);
+
+	if (len <= STAGE_ZEROS && !(all->verify && at + len == w->size))
+		return 0;
+	if (!all->verify)
+		SHA256Update(hash, zero, len = STAGE_ZEROS);
+	stats_transfer_add(all->room->stats, w->transfer, len);
+	return len;
 }
 
 int
 room_stage(struct room *r, const struct room_write *w, const char *token,
     bool verify, char sha256[65])
 {
+	const struct intervals set = {
+	    (struct interval *)w->ranges, w->nranges, w->nranges, 0};
 	struct pieces all = {r, w, token, verify, .error = 0};
 	struct script_change item = {.op = SCRIPT_PIECE,
 	    .path = w->path,
 	    .token = token,
 	    .offset = w->size};
 	SHA2_CTX hash;
-	uint64_t at, zeros;
-	size_t plain, want, len;
-	char *data, *zero = NULL;
+	uint64_t at, hole;
+	size_t plain;
+	int64_t len;
 	int error = 0;
 
 	plain = script_data_max(room_tools(r), &item, room_has_toolkit(r));
 	if (plain < 1024)
 		return -ENAMETOOLONG;
-	if ((zero = calloc(1, STAGE_ZEROS)) == NULL)
-		return -ENOMEM;
-	pthread_mutex_init(&all.lock, NULL);
-	pthread_cond_init(&all.done, NULL);
 	SHA256Init(&hash);
 	for (at = 0; at < w->size && error == 0; at += len) {
-		/* Holes need not be sent, but for a last byte. */
-		if ((zeros = whole_zeros(w, at)) > STAGE_ZEROS) {
-			len = at + STAGE_ZEROS < w->size ? STAGE_ZEROS
-							 : w->size - at - 1;
-			SHA256Update(&hash, (u_int8_t *)zero, len);
-			stats_transfer_add(r->stats, w->transfer, len);
-			continue;
-		}
-		want = w->size - at < STAGE_TRY ? w->size - at : STAGE_TRY;
-		if ((data = malloc(want)) == NULL) {
-			error = -ENOMEM;
+		if (cancel_is_set(w->cancel)) {
+			error = -ECANCELED;
 			break;
 		}
-		if ((error = whole_read(w, at, data, want)) != 0) {
-			free(data);
-			break;
-		}
-		len = piece_fit(r, &all, at, data, want, plain);
-		SHA256Update(&hash, (u_int8_t *)data, len);
-		error = piece_send(&all, at, data, len);
+		if ((hole = stage_skip(&all, &set, at, &hash)) > 0)
+			len = hole;
+		else if ((len = stage_next(&all, &set, at, plain, &hash)) < 0)
+			error = len;
 	}
-	if (pieces_wait(&all, 1) != 0 && error == 0)
+	if (pieces_wait(&all, 1, UINT_MAX) != 0 && error == 0)
 		error = all.error;
-	pthread_cond_destroy(&all.done);
-	pthread_mutex_destroy(&all.lock);
-	free(zero);
 	SHA256End(&hash, sha256);
 	return error;
 }

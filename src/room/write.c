@@ -8,6 +8,8 @@
 
 /* What compresses to one command is no larger, at best. */
 #define WRITE_TRY ((size_t)1024 * 1024)
+/* A new file with so much of holes is sent without them. */
+#define WRITE_HOLE ((uint64_t)1024 * 1024)
 /* Ranges that one command names at most. */
 #define WRITE_RANGES 256
 
@@ -221,6 +223,8 @@ write_small(struct room *r, const struct room_write *w, const char *token,
 	items[0].data_len = len;
 	if (!write_fits(r, w, items, n))
 		error = -E2BIG;
+	else if (!cancel_commit(w->cancel))
+		error = -ECANCELED;
 	else if (w->how == ROOM_RANGES)
 		error = ranges_send(r, w, items, n, out);
 	else
@@ -230,22 +234,60 @@ out:
 	return error;
 }
 
+/* The staged bytes are of no use any more. */
+static void
+write_abort(struct room *r, const struct room_write *w, const char *token)
+{
+	struct script_change item = {
+	    .op = SCRIPT_ABORT, .path = w->path, .token = token};
+	struct script_result result = {0};
+
+	room_send_changes(r, API_CHANGE, false, &item, 1, &result);
+}
+
+/* All that is no hole, in few enough parts: those that lie together are one. */
+static size_t
+write_parts(const struct room_write *w, struct script_range *parts)
+{
+	size_t step = w->nranges / WRITE_RANGES + 1, i, last, n = 0;
+
+	for (i = 0; i < w->nranges; i += step) {
+		last = i + step < w->nranges ? i + step - 1 : w->nranges - 1;
+		parts[n++] = (struct script_range){w->ranges[i].start,
+		    w->ranges[last].end - w->ranges[i].start};
+	}
+	return n;
+}
+
 static int
 write_whole_large(struct room *r, const struct room_write *w, const char *token,
     struct room_changed *out)
 {
+	uint64_t bytes = write_bytes(w);
+	bool sparse = w->size - bytes >= WRITE_HOLE;
+	struct script_range parts[WRITE_RANGES];
 	struct script_change item;
-	struct script_result result = {0};
 	struct attr now;
 	char sha256[65];
 	int error, tries;
 
 	for (tries = 0; tries < 3; tries++) {
 		stats_transfer_set(r->stats, w->transfer, 0);
-		if ((error = room_stage(r, w, token, false, sha256)) != 0)
+		if ((error = room_stage(r, w, token, sparse, sha256)) != 0)
 			break;
+		if (!cancel_commit(w->cancel)) {
+			error = -ECANCELED;
+			break;
+		}
 		item = whole_item(w, SCRIPT_COMMIT, token);
-		item.sha256 = sha256;
+		item.sha256 = sparse ? NULL : sha256;
+		item.staged = !sparse ? SCRIPT_SUMMED
+		    : bytes > 0	      ? SCRIPT_CHECKED
+				      : SCRIPT_HOLE;
+		if (sparse) {
+			item.ranges = parts;
+			item.nranges = write_parts(w, parts);
+		}
 		/* -EAGAIN: what is staged is not that, so once more. */
 		if ((error = write_send(r, w->repeat, &item, 1, &now, out)) !=
 		    -EAGAIN)
@@ -253,11 +295,8 @@ write_whole_large(struct room *r, const struct room_write *w, const char *token,
 	}
 	if (error == -EAGAIN)
 		error = -EIO;
-	if (error != 0 && error != -EREMOTEIO && error != -ECANCELED) {
-		item = (struct script_change){
-		    .op = SCRIPT_ABORT, .path = w->path, .token = token};
-		room_send_changes(r, API_CHANGE, false, &item, 1, &result);
-	}
+	if (error != 0 && error != -EREMOTEIO)
+		write_abort(r, w, token);
 	return error;
 }
 
@@ -306,15 +345,17 @@ write_ranges_large(struct room *r, const struct room_write *w,
 	    .nranges = 1,
 	    .read = stream_read,
 	    .arg = &stream,
+	    .cancel = w->cancel,
 	    .transfer = w->transfer};
 	struct script_change items[5] = {0};
-	struct script_result result = {0};
 	char sha256[65];
 	int error;
 
 	if (w->nranges > WRITE_RANGES)
 		return -EFBIG;
 	error = room_stage(r, &staged, token, false, sha256);
+	if (error == 0 && !cancel_commit(w->cancel))
+		error = -ECANCELED;
 	if (error == 0) {
 		items[0] = (struct script_change){.op = SCRIPT_SPREAD,
 		    .path = w->path,
@@ -325,11 +366,8 @@ write_ranges_large(struct room *r, const struct room_write *w,
 		error = ranges_send(r, w, items,
 		    1 + room_attr_items(w->path, &w->attr, items + 1), out);
 	}
-	if (error != 0 && error != -EREMOTEIO && error != -ECANCELED) {
-		items[0] = (struct script_change){
-		    .op = SCRIPT_ABORT, .path = w->path, .token = token};
-		room_send_changes(r, API_CHANGE, false, items, 1, &result);
-	}
+	if (error != 0 && error != -EREMOTEIO)
+		write_abort(r, w, token);
 	return error == -EAGAIN ? -EIO : error;
 }
 

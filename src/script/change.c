@@ -128,8 +128,9 @@ change_valid(const struct script_change *ch)
 	    (ch->forget != NULL && !is_hex(ch->forget, 8, 64)) ||
 	    (ch->keep != NULL && !is_plain_name(ch->keep)) ||
 	    (ch->sha256 != NULL && !is_hex(ch->sha256, 64, 64)) ||
-	    ((ch->op == SCRIPT_COMMIT || ch->op == SCRIPT_SPREAD) &&
-		ch->sha256 == NULL))
+	    (ch->op == SCRIPT_COMMIT && ch->staged == SCRIPT_SUMMED &&
+		ch->sha256 == NULL) ||
+	    (ch->op == SCRIPT_SPREAD && ch->sha256 == NULL))
 		return false;
 	if (ch->op != SCRIPT_RANGES && ch->op != SCRIPT_SPREAD)
 		return true;
@@ -220,6 +221,11 @@ add_sum(struct command *c, const struct script_change *ch)
 {
 	char sum[65] = "-";
 
+	if (ch->staged != SCRIPT_SUMMED) {
+		command_addf(c, " %" PRIu64 " %c", ch->size,
+		    ch->staged == SCRIPT_HOLE ? '+' : '-');
+		return;
+	}
 	if (ch->sha256 == NULL && (ch->op != SCRIPT_PIECE || ch->verify))
 		script_sha256(ch->data, ch->data_len, sum);
 	command_addf(c, " %" PRIu64 " %s",
@@ -474,6 +480,11 @@ add_arguments(
 		add_how(c, ch);
 		add_sum(c, ch);
 		add_attributes(c, ch);
+		for (i = 0; i < ch->nranges; i++)
+			command_addf(c, "%s%" PRIu64 " %" PRIu64,
+			    i == 0 ? " '" : " ", ch->ranges[i].offset,
+			    ch->ranges[i].len);
+		command_add(c, i == 0 ? "" : "'");
 		break;
 	case SCRIPT_ABORT:
 		command_addf(c, " %s", ch->token);

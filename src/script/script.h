@@ -192,6 +192,9 @@ struct script_change {
 	const void *data;
 	size_t data_len;
 	const char *sha256; /* 64 hex digits; NULL: of data */
+	/* COMMIT: what is staged has that sum; or its pieces were verified, and
+	 * what is outside of ranges is a hole; or all of it is one. */
+	enum { SCRIPT_SUMMED, SCRIPT_CHECKED, SCRIPT_HOLE } staged;
 	int verify; /* PIECE: check its sum in the VM, since no COMMIT or
 		     * SPREAD will check that of the whole */
 	uint64_t size, offset, to_offset;

@@ -340,7 +340,7 @@ tree_replace(struct tree *t)
 }
 
 size_t
-tree_local_nodes(struct tree *t, uint64_t *ids, size_t max)
+tree_local_nodes(struct tree *t, bool stale, uint64_t *ids, size_t max)
 {
 	struct node *n;
 	size_t i, count = 0;
@@ -348,7 +348,7 @@ tree_local_nodes(struct tree *t, uint64_t *ids, size_t max)
 	tree_lock(t);
 	for (i = 0; i < t->nids && count < max; i++)
 		for (n = t->ids[i]; n != NULL && count < max; n = n->by_id)
-			if (n->local)
+			if (n->local && (!stale || n->stale))
 				ids[count++] = n->id;
 	tree_unlock(t);
 	return count;

@@ -95,6 +95,7 @@ struct node {
 	bool replaced : 1; /* its name is another file's now */
 	bool moved_once : 1; /* by taking another's name, for the first time
 			      * of late: that does not count yet */
+	bool removing : 1; /* its name is about to go: it is not sent */
 	bool local : 1; /* unsent changes: the VM's word on size and times
 			 * does not count */
 	bool seen : 1; /* local: somebody was told attr as it is */
@@ -220,8 +221,9 @@ void tree_shrink(struct tree *, size_t max);
 size_t tree_stale_dirs(
     struct tree *, uint64_t used, uint64_t listed, char **paths, size_t max);
 
-/* Ids of nodes with unsent changes, at most max; takes the lock. */
-size_t tree_local_nodes(struct tree *, uint64_t *ids, size_t max);
+/* Ids of nodes with unsent changes (stale: of those of a VM that is gone), at
+ * most max; takes the lock. */
+size_t tree_local_nodes(struct tree *, bool stale, uint64_t *ids, size_t max);
 
 /* The VM is a new one: forget all but what the kernel holds; that is dead.
  * Takes the lock. */

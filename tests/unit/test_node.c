@@ -767,7 +767,7 @@ test_unsent_changes_survive_a_listing(void **state)
 	b = find(t, "/b");
 	a->local = b->local = true;
 	a->attr.size = 5;
-	assert_int_equal(tree_local_nodes(t, ids, 4), 2);
+	assert_int_equal(tree_local_nodes(t, false, ids, 4), 2);
 	now += 10;
 	adopt(t, "/", after);
 	assert_ptr_equal(find(t, "/a"), a);

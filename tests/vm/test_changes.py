@@ -538,6 +538,61 @@ def test_pieces(room):
     ok(room, "abort", path=room.tree / "a", token=t)
 
 
+CHECKED, HOLE = 1, 2
+
+
+@pytest.mark.parametrize("how", [EXCLUSIVE, MAY])
+@pytest.mark.parametrize("old", [None, b"old" * 50_000], ids=["new", "old"])
+@pytest.mark.parametrize("parts", [
+    [], [(0, b"head")], [(5, b"five"), (1 << 31, b"far" * 9000)]],
+    ids=["hole", "head", "parts"])
+def test_a_file_with_holes(room, how, old, parts):
+    """Neither sent nor read; a repeat knows what the first run did."""
+    if how == EXCLUSIVE and old is not None:
+        pytest.skip("refused")
+    path, size, t = room.tree / "f", 3 << 30, token()
+    if old is not None:
+        path.write_bytes(old)
+        path.chmod(0o751)
+        inode = path.stat().st_ino
+    for offset, data in parts:
+        assert room.change("piece", data, path=path, token=t, offset=offset,
+                           verify=1)["error"] == 0
+    fields = {"path": path, "token": t, "how": how, "size": size,
+              "staged": CHECKED if parts else HOLE,
+              "ranges": ",".join(f"{o}:{len(d)}" for o, d in parts)}
+    if old is None:
+        fields["mode"] = 0o640
+    for _ in range(2):
+        assert room.change("commit", **fields)["error"] == 0
+        found = path.stat()
+        assert found.st_size == size
+        assert found.st_blocks * 512 < 1 << 20
+        assert mode_of(path) == (0o640 if old is None else 0o751)
+        assert old is None or found.st_ino == inode
+        with open(path, "rb") as f:
+            for offset, data in parts:
+                assert os.pread(f.fileno(), len(data), offset) == data
+            assert os.pread(f.fileno(), 100_000, 1 << 30) == bytes(100_000)
+        fields["again"] = 1
+    # What is not ours is not taken for it.
+    path.unlink()
+    path.write_bytes(b"another's")
+    result = room.change("commit", **fields)
+    assert result["error"] != 0 or path.stat().st_size == size
+    if how == EXCLUSIVE:
+        assert path.read_bytes() == b"another's"
+
+
+def test_a_file_with_holes_whose_pieces_are_gone(room):
+    path, t = room.tree / "f", token()
+    result = room.change("commit", path=path, token=t, how=MAY, mode=0o600,
+                         size=1 << 30, staged=CHECKED)
+    assert result["error"] == errno.EAGAIN
+    assert not path.exists()
+
+
+
 def test_ranges(room):
     data = bytearray(os.urandom(3_000_000))
     path = room.tree / "f"

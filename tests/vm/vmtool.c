@@ -320,6 +320,7 @@ get_change(char **argv)
 		NUMBER(data_len, 10);
 		NUMBER(again, 10);
 		NUMBER(verify, 10);
+		NUMBER(staged, 10);
 		NUMBER(mode, 8);
 		NUMBER(lend, 8);
 		NUMBER(major, 10);

@@ -1,9 +1,12 @@
 # shellcheck shell=sh disable=SC2034,SC2154 # variables of change.sh
 # More of write.sh, for X of change.sh.
 #	Cr PATH HOW MODE TOKEN OWNER	a new empty file
-#	Ct PATH HOW MODE TOKEN SIZE SUM ATIME MTIME OWNER SPACE
+#	Ct PATH HOW MODE TOKEN SIZE SUM ATIME MTIME OWNER SPACE PARTS
 #				the staged file is complete: as Wr from there;
-#				EAGAIN: not all pieces are there
+#				EAGAIN: not all pieces are there.  SUM may be
+#				"-": each piece was verified, and outside of
+#				PARTS (offsets and lengths) all is a hole; "+":
+#				all of it is one
 #	Cl PATH			remove what is older than an hour, of PATH (a
 #				directory) and of the temporary directory
 Cr() {
@@ -14,20 +17,35 @@ Cr() {
 	elif [ "$2" = x ] && Ev "$4" "$1"; then
 		return
 	fi
-	_s=0 _b=0
+	_s=0 _b=0 _h=''
 	! Yo "$3" || In "$1" "$2" "$3" "$4"
 	[ "$e" != OK ] || [ -z "$5" ] || m chown -h "$5" "$1" || rm -f "$1"
 	rr "$g"
 }
+# Is what is staged complete?  Sets e when not.
+Cs() {
+	case $2 in
+	+) Yo "$3" || return ;;
+	-) [ -f "$g" ] ;;
+	*) [ -f "$g" ] && Hs "$2" "$g" ;;
+	esac || {
+		e=EAGAIN
+		return
+	}
+	[ -n "$_h" ] || return 0
+	m dd of="$g" bs=1 seek="$1" count=0 || return
+	# Holes take no space.
+	o=$(stat -c %b "$g")
+	_s=$((${o:-0} * 512))
+}
 Ct() {
 	j "$1" "$4"
-	_y='' _s=$5 _b=${10}
+	_y='' _h='' _s=$5 _b=${10} _n=$5 _l=${11}
+	case $6 in
+	[-+]) _h=1 ;;
+	esac
 	if [ "$A" = 0 ] || ! B "$1" "$2" "$4" "$5" "$6"; then
-		if [ -f "$g" ] && Hs "$6" "$g"; then
-			In "$1" "$2" "$3" "$4"
-		else
-			e=EAGAIN
-		fi
+		Cs "$5" "$6" "$3" && [ "$e" = OK ] && In "$1" "$2" "$3" "$4"
 	fi
 	Fn "$@"
 	# Else it stays for the next attempt.

@@ -12,6 +12,8 @@
 # An existing target is written in place, so it keeps inode, links and mode.
 # When that fails half-way, the staged file takes its place as a whole.
 
+# Not empty: what is staged has holes, and no sum.
+_h=''
 # Are two files the same?
 Q() {
 	if h cmp; then
@@ -22,7 +24,8 @@ Q() {
 }
 # Has file $3 length $1 and sum $2?
 V() {
-	[ -f "$3" ] && [ "$(stat -L -c %s "$3")" -eq "$1" ] && Hs "$2" "$3"
+	[ -f "$3" ] && [ "$(stat -L -c %s "$3")" -eq "$1" ] &&
+	    { [ -n "$_h" ] || Hs "$2" "$3"; }
 }
 # What the mode denies (V) the owner grants himself until L, to write and to
 # check what was written.  (A first run may have been stopped before L.)
@@ -89,6 +92,34 @@ Y() {
 		return 1
 	}
 }
+# The staged bytes into a file that is there.
+Ic() {
+	if [ -n "$_h" ]; then
+		Ih "$1" && N "$G" "$(i "$1")"
+	else
+		o=$(cat "$g" 2>&1 >"$1") || return
+		# What may be written but not read is checked by its length.
+		if [ -r "$1" ]; then
+			Q "$g" "$1"
+		else
+			[ "$(stat -c %s "$1")" = "$_s" ]
+		fi
+	fi
+}
+# The same, of _n bytes, with holes around the parts _l.
+Ih() {
+	_f=$1
+	# shellcheck disable=SC2086 # offsets and lengths
+	set -- $_l
+	o=$({ : >"$_f"; } 2>&1) || return
+	o=$(dd of="$_f" bs=1 seek="$_n" count=0 2>&1) || return
+	while [ $# -gt 1 ]; do
+		o=$(dd if="$g" of="$_f" bs=65536 skip="$1" count="$2" \
+		    seek="$1" iflag=skip_bytes,count_bytes \
+		    oflag=seek_bytes conv=notrunc 2>&1) || return
+		shift 2
+	done
+}
 # The staged file's bytes, _s of them, into the existing target, which takes _b.
 Ip() {
 	W "$1" || return
@@ -103,14 +134,7 @@ Ip() {
 			return
 		}
 	fi
-	if o=$(cat "$g" 2>&1 >"$1"); then
-		# What may be written but not read is checked by its length.
-		if [ -r "$1" ]; then
-			Q "$g" "$1"
-		else
-			[ "$(stat -c %s "$1")" = "$_s" ]
-		fi && return
-	fi
+	Ic "$1" && return
 	T "$o"
 	# Not half of it: the whole file, if it lies beside.  (If not, because
 	# the directory can't be written, the staged file is on another disk
@@ -132,7 +156,7 @@ Iq() {
 	_v=1
 	[ $((0${o%% *})) -eq $((0$3)) ] || chmod "$3" "$g" || _v=''
 	# So that a repeat knows this file from one of somebody else.
-	[ "$2" != x ] || N "$4" "${o#* }"
+	Nh "$2" && N "$4" "${o#* }"
 	case $g in
 	"${1%/*}"/*) m ln -T "$g" "$1" && _y=$_v && return ;;
 	esac
@@ -145,14 +169,15 @@ Iq() {
 		To "$o"
 		return 0
 	}
-	[ "$2" != x ] || N "$4" "$(i "$1")"
-	cat "$g" >"$1" && Q "$g" "$1" && chmod "$3" "$1" && return
+	Nh "$2" && N "$4" "$(i "$1")"
+	Ic "$1" && chmod "$3" "$1" && return
 	rm -f "$1"
 	e=ENOSPC
 	! O "$_s" || e=EIO
 }
 # Put the staged file in place: path, how, mode, token.  _y: its mode is set.
 In() {
+	G=$4
 	if ! x "$1"; then
 		if [ "$2" = m ]; then
 			E "$1"
@@ -173,11 +198,13 @@ In() {
 		Ip "$1"
 	fi
 }
+# Does only evidence tell that it was us?  How.
+Nh() { [ "$1" = x ] || [ -n "$_h" ]; }
 # Has the target these bytes already, and is it the one to have them?  Path,
 # how, token, size, sum.
 B() {
 	[ -z "$V" ] || Ld "$1"
-	{ [ "$2" != x ] || Ev "$3" "$1"; } && [ ! -L "$1" ] && V "$4" "$5" "$1"
+	{ ! Nh "$2" || Ev "$3" "$1"; } && [ ! -L "$1" ] && V "$4" "$5" "$1"
 }
 # The rest of Wr and Ct.  When another run of the same was faster, something
 # may have failed here, but the result counts.
@@ -193,7 +220,7 @@ Fn() {
 }
 Wr() {
 	j "$1" "$4"
-	g=$g.$$ _y='' _b=${10}
+	g=$g.$$ _y='' _h='' _b=${10}
 	if [ "$A" = 0 ] || ! B "$1" "$2" "$4" "$5" "$6"; then
 		if [ "$2" = x ] && x "$1"; then
 			e=EEXIST
