@@ -12,6 +12,18 @@
 #define READ_BULK    ((size_t)64 * 1024 * 1024)
 
 /*
+ * Does its mode deny the VM's user, whose file it is, to read it?  Whoever does
+ * has opened it when he might; nobody can open it now.
+ */
+static bool
+is_denied(struct room *r, const struct attr *attr)
+{
+	const struct probe *p = room_probe(r);
+
+	return p->uid != 0 && attr->uid == p->uid && (attr->mode & 0400) == 0;
+}
+
+/*
  * A range of a file by a command, which tells the file's version with the
  * bytes.  attr NULL: whatever version, all there is.
  */
@@ -19,6 +31,9 @@ static int
 read_by_command(struct room *r, const char *path, const struct attr *attr,
     uint64_t offset, uint64_t len, char **out, size_t *out_len)
 {
+	/* Not of a file that several commands read beside each other. */
+	bool lend =
+	    attr != NULL && attr->size <= READ_WHOLE && is_denied(r, attr);
 	struct validator asked, before, after;
 	struct attr a, z;
 	enum script_tools tools = room_tools(r);
@@ -28,8 +43,8 @@ read_by_command(struct room *r, const char *path, const struct attr *attr,
 	int error;
 
 	room_nonce(nonce);
-	command =
-	    script_compose_read(tools, nonce, path, offset, len, &command_len);
+	command = script_compose_read(
+	    tools, nonce, path, offset, len, lend, &command_len);
 	if (command == NULL)
 		return -ENAMETOOLONG;
 	error = room_script(r,
@@ -51,6 +66,8 @@ read_by_command(struct room *r, const char *path, const struct attr *attr,
 		asked = attr_validator(attr);
 		before = attr_validator(&a);
 		after = attr_validator(&z);
+		if (lend) /* it is we who have changed it */
+			before.ctime = after.ctime = asked.ctime;
 		if (!validator_equal(&asked, &before) ||
 		    !validator_equal(&asked, &after))
 			error = -EAGAIN;
@@ -107,7 +124,9 @@ room_read(struct room *r, struct wait *wait, const char *path,
 		return 0;
 	if (len > attr->size - offset)
 		len = attr->size - offset;
-	if (offset == 0 && len == attr->size && len <= READ_WHOLE) {
+	if (is_denied(r, attr)) {
+		error = -EACCES;
+	} else if (offset == 0 && len == attr->size && len <= READ_WHOLE) {
 		error = api_read_file(r->api, path, attr->size, &data, got);
 		if (error == 0) {
 			memcpy(buf, data, *got);

@@ -328,7 +328,7 @@ script_compose_probe(
 
 char *
 script_compose_read(enum script_tools tools, const char *nonce,
-    const char *path, uint64_t offset, uint64_t len, size_t *out_len)
+    const char *path, uint64_t offset, uint64_t len, bool lend, size_t *out_len)
 {
 	struct command c;
 
@@ -344,6 +344,7 @@ script_compose_read(enum script_tools tools, const char *nonce,
 		command_add(&c, " 0 all");
 	else
 		command_addf(&c, " %" PRIu64 " %" PRIu64, offset, len);
+	command_addf(&c, " %d", lend);
 	command_addf(&c, "\n}\nP %s%s\n", nonce, len <= 4096 ? " s" : "");
 	return command_end(&c, out_len);
 }

@@ -66,13 +66,15 @@ char *script_compose_probe(
 
 /*
  * Read `len` bytes at `offset` of a regular file (UINT64_MAX: all there is,
- * at most 16 MiB; for files whose size lies).  The payload is taken apart by
+ * at most 16 MiB; for files whose size lies).  lend: though the mode denies it
+ * to its owner, which changes the ctime.  The payload is taken apart by
  * script_parse_read(): the bytes (fewer when the file ends) and the file's
  * lstat before and after.  0, -EPROTO, or what went wrong in the VM: -ENOENT,
  * -EACCES, -EISDIR, -EINVAL (a device, a fifo), -ESTALE (now a symlink), -EIO.
  */
 char *script_compose_read(enum script_tools, const char *nonce,
-    const char *path, uint64_t offset, uint64_t len, size_t *out_len);
+    const char *path, uint64_t offset, uint64_t len, bool lend,
+    size_t *out_len);
 int script_parse_read(const char *payload, size_t len, const char **data,
     size_t *data_len, struct attr *before, struct attr *after);
 

@@ -17,7 +17,7 @@ import zlib
 import pytest
 
 from mountlib import (
-    Mount, Room, do, mounts, read_file, unmount,
+    Mount, Room, TEST_USER, do, mounts, read_file, unmount,
 )
 
 W = "workspace"
@@ -301,7 +301,8 @@ class TinyRoom:
         os.makedirs(self.tmpfs, exist_ok=True)
         done = subprocess.run(
             ["mount", "-t", "tmpfs", "-o",
-             f"size={self.size},mode=755{self.options}", "tmpfs", self.tmpfs],
+             f"size={self.size},mode=755,uid={TEST_USER}{self.options}",
+             "tmpfs", self.tmpfs],
             capture_output=True)
         if done.returncode != 0:
             shutil.rmtree(self.top, ignore_errors=True)

@@ -290,6 +290,7 @@ root_only = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
 
 
 @root_only
+@pytest.mark.plain_mount
 def test_files_belong_to_the_mounting_user():
     """A7: the VM's own user is shown as the one who mounts; idmap=none shows
     the VM's numbers; uid=, gid= and umask= as in other file systems."""

@@ -175,6 +175,7 @@ def test_a_key_file_and_its_permissions(room, tmp_path):
     """S1, S2"""
     key = tmp_path / "key"
     key.write_text(room.key + "\n")
+    os.chown(key, os.getuid(), os.getgid())
     key.chmod(0o640)
     done = check_room(room, options=f",key_file={key}")
     assert_fails(done, "key", "chmod 600")

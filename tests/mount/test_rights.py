@@ -98,6 +98,23 @@ def test_an_open_file_may_be_written_after_chmod(user_m, how, mode, append):
     assert not no_leftovers(room)
 
 
+def test_an_open_file_may_be_read_after_chmod(user_m):
+    """W15: what is not here yet, too, and its mode stays."""
+    room = user_m.room
+    own(room, "f", noise(200_000))
+
+    def run(path):
+        fd = os.open(path, os.O_RDWR)
+        os.fchmod(fd, 0o200)
+        os.pwrite(fd, b"new", 5)
+        return b"".join(iter(lambda: os.read(fd, MIB), b""))
+
+    want = noise(200_000)[:5] + b"new" + noise(200_000)[8:]
+    assert do(run, user_m(W, "f")) == want
+    assert room_bytes(room, "f") == want
+    assert stat.S_IMODE(os.lstat(host(room, "f")).st_mode) == 0o200
+
+
 def test_a_command_s_chmod_counts_at_the_next_open(user_m):
     """W15, A6"""
     room = user_m.room

@@ -52,6 +52,7 @@ def test_a_daemon_tells_its_own_process_id(room, tmp_path):
     """U3: without -f the service's process is the child."""
     key = tmp_path / "key"
     key.write_text(room.key)
+    os.chown(key, os.getuid(), os.getgid())
     key.chmod(0o600)
     point = tmp_path / "mnt"
     point.mkdir()

@@ -187,21 +187,25 @@ def run_tree(m, seed, count, timeout):
         assert not rows, f"seed {seed}: {rows[:10]}"
 
 
+@pytest.mark.root_room  # the model knows no rights
 def test_tree(both_m):
     run_tree(both_m, SEED, TREE_OPS or 400, 3600 if TREE_OPS else 120)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.slow
+@pytest.mark.root_room
 def test_tree_longer(any_m, seed):
     run_tree(any_m, SEED + seed, TREE_OPS or 1200, 3600 if TREE_OPS else 140)
 
 
+@pytest.mark.root_room
 def test_tree_strict(room):
     with Mount(room, "cache_timeout=0") as m:
         run_tree(m, SEED + 10, TREE_OPS or 100, 3600 if TREE_OPS else 120)
 
 
+@pytest.mark.root_room
 def test_tree_on_a_flaky_service(room):
     with Mount(room, "timeout=20") as m:
         room.control(faults=[

@@ -84,7 +84,7 @@ forms(void **state)
 	check_forms(script_compose_changes(
 	    SCRIPT_TOOLS_BUSYBOX, NONCE, &change, 1, &len));
 	check_forms(script_compose_read(
-	    SCRIPT_TOOLS_GNU, NONCE, "/f", 0, UINT64_MAX, &len));
+	    SCRIPT_TOOLS_GNU, NONCE, "/f", 0, UINT64_MAX, false, &len));
 	check_forms(
 	    script_compose_bulk(SCRIPT_TOOLS_GNU, NONCE, paths, 1, &len));
 }

@@ -17,8 +17,7 @@ OLD = os.urandom(70000)
 NEW = os.urandom(3000)
 
 
-@pytest.fixture
-def own(room):
+def own_of(room):
     """A directory of the room's user, who is not root."""
     room.tree.chmod(0o755)
     path = room.tree / "own"
@@ -26,6 +25,11 @@ def own(room):
     os.chown(path, NOBODY, NOBODY)
     room.user = NOBODY
     return path
+
+
+@pytest.fixture
+def own(room):
+    return own_of(room)
 
 
 def file_of(path, mode, data=OLD, owner=NOBODY):
@@ -43,7 +47,8 @@ def writes(room, path, mode):
     staged = token()
 
     def piece():
-        room.change("piece", NEW, path=path, token=staged, offset=0)
+        got = room.change("piece", NEW, path=path, token=staged, offset=0)
+        assert got["error"] == 0
     yield "write", NEW, {"how": MAY, "token": token(), "space": 0}, NEW
     yield "append", NEW, {"token": token(), "size": len(OLD)}, OLD + NEW
     yield "ranges", NEW, {"token": token(), "size": len(OLD),
@@ -99,7 +104,9 @@ def fails_or_stays(room, op, data, fields, path, mode):
     assert got["error"] == errno.EACCES, op
     assert mode_of(path) == mode and path.read_bytes() == OLD
     if staged:
-        room.change("piece", NEW, path=path, token=fields["token"], offset=0)
+        again = room.change("piece", NEW, path=path, token=fields["token"],
+                            offset=0)
+        assert again["error"] == 0
 
 
 def test_a_write_that_fails_leaves_the_mode(room, own):
@@ -118,8 +125,9 @@ def test_a_write_that_fails_leaves_the_mode(room, own):
     assert mode_of(other) == 0o444 and other.read_bytes() == OLD
 
 
-def test_a_stopped_write_leaves_the_mode(room, own):
+def test_a_stopped_write_leaves_the_mode(carrying_room):
     """W15: by a signal; or by a repeat, when the end came without warning."""
+    room, own = carrying_room, own_of(carrying_room)
     path = file_of(own / "f", 0o444, b"old")
     command, _ = room.composed("write", NEW, path=path, how=MAY,
                                token=token(), lend="200")
@@ -137,8 +145,9 @@ def test_a_stopped_write_leaves_the_mode(room, own):
     assert mode_of(path) == 0o444 and path.read_bytes() == NEW
 
 
-def test_new_files_without_hard_links_may_be_read_only(room, own):
+def test_new_files_without_hard_links_may_be_read_only(carrying_room):
     """Also where they can't be staged beside: the bytes before the mode."""
+    room, own = carrying_room, own_of(carrying_room)
     path = own / "f"
     command, how = room.composed("write", NEW, path=path, how=EXCLUSIVE,
                                  mode=0o444, token=token())
@@ -164,6 +173,18 @@ def test_a_file_that_may_be_written_but_not_read(room, own):
     assert path.read_bytes() == b"x" + NEW[1:] + b"more"
     st = os.stat(path)
     assert (st.st_ino, st.st_uid, mode_of(path)) == (ino, 1234, 0o422)
+
+
+def test_reading_what_its_owner_may_not_read_any_more(room, own):
+    """W15: for who opened it before; its mode stays."""
+    path = file_of(own / "f", 0o200)
+    assert room.read(path, 0, 100)["error"] == -errno.EACCES
+    answer = room.read(path, 5, 100, lend=True)
+    assert answer["error"] == 0 and answer["data"] == OLD[5:105]
+    assert mode_of(path) == 0o200
+    other = file_of(own / "other", 0o200, owner=1234)
+    assert room.read(other, 0, 100, lend=True)["error"] == -errno.EACCES
+    assert mode_of(other) == 0o200
 
 
 # -- an open file that loses its name ---------------------------------------
@@ -193,8 +214,9 @@ def test_unlink_keeps_an_open_file(room):
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_rename_keeps_the_open_file_that_it_replaces(room, links):
+def test_rename_keeps_the_open_file_that_it_replaces(carrying_room, links):
     """W16: with and without hard links, also by a repeat."""
+    room = carrying_room
     t, keep = room.tree, hidden()
     (t / "a").write_bytes(NEW)
     (t / "b").write_bytes(OLD)
@@ -224,8 +246,9 @@ def denied(command):
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_a_rename_that_fails_has_done_nothing(room, links):
+def test_a_rename_that_fails_has_done_nothing(carrying_room, links):
     """W16"""
+    room = carrying_room
     t = room.tree
     (t / "b").write_bytes(OLD)
     (t / "d").mkdir()

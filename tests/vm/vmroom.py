@@ -99,10 +99,10 @@ class Room:
         assert answer["error"] == 0, (answer, output[:2000])
         return answer if probe else answer["replies"]
 
-    def read(self, path, offset, length):
+    def read(self, path, offset, length, lend=False):
         nonce = secrets.token_hex(8)
-        command = self.tool("read", self.tools, nonce, self.inside(path),
-                            str(offset), str(length))
+        command = self.tool("lend" if lend else "read", self.tools, nonce,
+                            self.inside(path), str(offset), str(length))
         answer = json.loads(self.tool("parse-read", nonce,
                                       stdin=self.run(command)))
         answer["data"] = bytes.fromhex(answer["data"])

@@ -482,12 +482,13 @@ main(int argc, char **argv)
 			strtoull(argv[4], NULL, 10), atoi(argv[5]), &len);
 		return print_command(text, len);
 	}
-	if (strcmp(argv[1], "read") == 0 && argc == 7) {
+	if ((strcmp(argv[1], "read") == 0 || strcmp(argv[1], "lend") == 0) &&
+	    argc == 7) {
 		text = script_compose_read(get_tools(argv[2]), argv[3], argv[4],
 		    strtoull(argv[5], NULL, 10),
 		    strcmp(argv[6], "all") == 0 ? UINT64_MAX
 						: strtoull(argv[6], NULL, 10),
-		    &len);
+		    strcmp(argv[1], "lend") == 0, &len);
 		text = put_in_form(text, get_tools(argv[2]), argv[3], &len);
 		return print_command(text, len);
 	}

@@ -1,6 +1,8 @@
 # shellcheck shell=sh
-# read_part PATH OFFSET LENGTH: part of a regular file.  LENGTH "all": all there is, at
-# most 16 MiB, for files whose size lies (/proc).  Prints
+# read_part PATH OFFSET LENGTH LEND: part of a regular file.  LENGTH "all": all
+# there is, at most 16 MiB, for files whose size lies (/proc).  LEND 1: its mode
+# has come to deny reading it, though not to who opened it before; its owner
+# grants it to himself until it is read, which changes the ctime.  Prints
 #	"#0 OK K\0" RECORD "\0" DATA "\0" RECORD
 # with the file's records before and after (v of list.sh), or "#0 ERRNO\0"; an
 # error found out later stands as "!ERRNO" instead of the second record.
@@ -14,6 +16,10 @@ read_part() {
 		E "$1"
 	elif [ ! -f "$1" ]; then
 		e=EINVAL
+	elif [ "$4" = 1 ] && [ -O "$1" ]; then
+		_W=$1
+		trap 'chmod u-r "$_W"; exit 1' HUP INT TERM
+		chmod u+r "$1"
 	elif [ ! -r "$1" ]; then
 		e=EACCES
 	fi
@@ -38,6 +44,8 @@ read_part() {
 		m=$(dd if="$1" bs=131072 iflag=skip_bytes,count_bytes \
 		    skip="$2" count="$3" 2>&1 >&3) || T "$m"
 	fi 3>&1
+	[ "$4" != 1 ] || [ ! -O "$1" ] || chmod u-r "$1"
+	trap - HUP INT TERM
 	printf '\0'
 	if [ -n "$e" ]; then
 		printf '!%s' "$e"
