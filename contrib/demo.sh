@@ -181,7 +181,7 @@ session()
 
 Every .exec runs what is written to it, in the room; the file it made is
 there for any local program. gx does the same for a command that you type, and
-gx --follow for one that takes long. The mount stays: play in $mount.
+gx alone is a shell there. The mount stays: play in $mount.
 To have gx in this shell:
 
     PATH=$(cd "$build" && pwd):\$PATH

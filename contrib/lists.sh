@@ -35,7 +35,7 @@ files $folders -name '*.c' | list MODULES
 # shellcheck disable=SC2086
 files $folders -name '*.h' ! -name vm_scripts.h | list HEADERS_USED
 files src/script/vm -name '*.sh' | list VM_FILES
-files src/gx/vm -name '*.sh' | list GX_VM_FILES
+files src/gx/vm -name '*.*' | list GX_VM_FILES
 {
 	printf '%s\n' src/base/base64.c src/base/base64.h
 	files src/gx -name '*.[ch]' ! -name main.c ! -name gx_scripts.h

@@ -2,8 +2,8 @@
 # embed.sh [NAME=]FILE.sh ... > vm_scripts.h
 #
 # Turn the programs of vm/ into C strings: vm_NAME[] for each, NAME being the
-# file's base name without .sh unless it is given.  Lines that are only a
-# comment, empty lines and indentation are left out, since the text travels
+# file's base name without .sh, .py or .pl unless it is given.  Lines that are only a
+# comment, empty lines and indentation (but Python's) are left out, since the text travels
 # with each command; so no script may have a quoted string or a here-document
 # that goes on over a line's end.
 # Exit: 0, or 1 when a file can't be read.
@@ -20,12 +20,14 @@ for arg; do
 	*)
 		file=$arg
 		name=${file##*/}
-		name=${name%.sh} ;;
+		name=${name%.*} ;;
 	esac
 	[ -r "$file" ] || { echo "embed.sh: can't read $file" >&2; exit 1; }
 	echo
 	echo "static const char vm_${name}[] __attribute__((unused)) ="
-	sed -e 's/^[ 	]*//' -e '/^#/d' -e '/^$/d' \
+	indent='s/^[ 	]*//'
+	case $file in *.py) indent= ;; esac
+	sed -e "$indent" -e '/^#/d' -e '/^$/d' \
 	    -e 's/[\\"]/\\&/g' -e 's/.*/    "&\\n"/' "$file"
 	echo '    ;'
 done

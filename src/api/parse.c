@@ -216,12 +216,15 @@ take_instance(const cJSON *root, char out[37])
 	return error;
 }
 
-/* Ours, of a save beside it or with the toolkit: nothing that a user did. */
+/* Ours, of a save beside it, with the toolkit, or gx's: nothing that a user
+ * did. */
 static bool
 is_own(const char *path)
 {
 	return strstr(path, "/.gentilityfs-") != NULL ||
-	    strstr(path, "/.cache/gentilityfs/toolkit-") != NULL;
+	    strstr(path, "/.cache/gentilityfs/toolkit-") != NULL ||
+	    strstr(path, "/.cache/gentility-jobs") != NULL ||
+	    strncmp(path, "/tmp/gentility-jobs-", 20) == 0;
 }
 
 /* A change that says something we understand; false: skip it. */

@@ -26,12 +26,4 @@ struct answer {
 int answer_parse(struct answer *, char *json, size_t len);
 void answer_free(struct answer *);
 
-/*
- * Take this mark out of the output, where it is last, and the white space
- * after it.  False when it is not there.
- */
-bool answer_cut_mark(struct answer *, const char *mark);
-/* The list of changed files, one line each, as .exec has it; malloc'ed. */
-char *answer_changes(const struct answer *, size_t *len);
-
 #endif

@@ -11,11 +11,11 @@
 
 #include "call.h"
 
-static const int caught[] = {SIGINT, SIGTERM, SIGHUP};
+static const int caught[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 #define NCAUGHT (sizeof caught / sizeof caught[0])
 
-/* The one thing that a signal handler can tell. */
-static volatile sig_atomic_t arrived;
+/* What signal handlers can tell. */
+static volatile sig_atomic_t arrived, resized;
 static sigset_t unblocked; /* the mask as it was */
 
 static void
@@ -24,9 +24,26 @@ note_signal(int number)
 	arrived = number;
 }
 
-void
-call_catch_signals(void)
+static void
+note_size(int number)
 {
+	(void)number;
+	resized = 1;
+}
+
+bool
+call_resized(void)
+{
+	bool was = resized != 0;
+
+	resized = 0;
+	return was;
+}
+
+void
+call_catch_signals(bool terminal)
+{
+	struct sigaction size = {.sa_handler = note_size};
 	struct sigaction act = {.sa_handler = note_signal}, old;
 	sigset_t set;
 	size_t i;
@@ -40,9 +57,14 @@ call_catch_signals(void)
 		sigaction(caught[i], &act, NULL);
 		sigaddset(&set, caught[i]);
 	}
+	if (terminal) {
+		sigaction(SIGWINCH, &size, NULL);
+		sigaddset(&set, SIGWINCH);
+	}
 	sigprocmask(SIG_BLOCK, &set, &unblocked);
 	for (i = 0; i < NCAUGHT; i++)
 		sigdelset(&unblocked, caught[i]);
+	sigdelset(&unblocked, SIGWINCH);
 }
 
 void
@@ -176,37 +198,59 @@ await(struct pollfd *fds, nfds_t n, int timeout, int *number)
 	return r == -1 ? 0 : r;
 }
 
-int
-call_wait(struct call *a, struct call *b, int timeout, int *number)
+static long long
+now_ms(void)
 {
-	struct call *calls[] = {a, b};
-	struct pollfd fds[2];
 	struct timespec t;
-	long long end, now;
-	int i, r, left;
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
-	end = t.tv_sec * 1000LL + t.tv_nsec / 1000000 + timeout;
+	return t.tv_sec * 1000LL + t.tv_nsec / 1000000;
+}
+
+int
+call_wait_any(struct call *const *calls, size_t n, int fd, bool *readable,
+    int timeout, int *number)
+{
+	long long end = now_ms() + timeout, now;
+	struct pollfd fds[CALL_MAX + 1];
+	size_t i;
+	int r, left;
+
 	for (;;) {
-		for (i = 0; i < 2; i++) {
+		for (i = 0; i < n; i++) {
 			fds[i] = (struct pollfd){.fd = -1, .events = POLLIN};
-			if (calls[i] == NULL || calls[i]->pid == 0)
+			if (calls[i]->pid == 0)
 				continue;
 			if (calls[i]->done)
 				return 1;
 			fds[i].fd = calls[i]->fd;
 		}
-		clock_gettime(CLOCK_MONOTONIC, &t);
-		now = t.tv_sec * 1000LL + t.tv_nsec / 1000000;
+		fds[n] = (struct pollfd){.fd = fd, .events = POLLIN};
+		now = now_ms();
 		left = timeout == -1 ? -1 : now < end ? (int)(end - now) : 0;
-		if ((r = await(fds, 2, left, number)) == -EINTR)
+		if ((r = await(fds, n + 1, left, number)) == -EINTR)
 			return r;
-		for (i = 0; i < 2; i++)
+		for (i = 0; i < n; i++)
 			if (r > 0 && fds[i].fd != -1 && fds[i].revents != 0)
 				take(calls[i]);
+		if (r > 0 && fd != -1 && fds[n].revents != 0) {
+			*readable = true;
+			return 1;
+		}
+		if (resized != 0)
+			return 1;
 		if (r == 0 && left == 0)
 			return 0;
 	}
+}
+
+int
+call_wait(struct call *c, int timeout, int *number)
+{
+	bool readable;
+
+	return call_wait_any(
+	    &c, c == NULL ? 0 : 1, -1, &readable, timeout, number);
 }
 
 int
@@ -265,11 +309,17 @@ call_finish(struct call *c, const struct place *p, struct answer *a,
 void
 call_abandon(struct call *c)
 {
+	const struct timespec moment = {0, 5000000};
+	int tries;
+
 	if (c->pid != 0)
 		kill(c->pid, SIGKILL);
-	/* It may have to wait for a driver that hangs; we do not. */
-	if (c->pid != 0)
-		waitpid(c->pid, NULL, WNOHANG);
+	/* It has the mount in use; but it may have to wait for a driver that
+	 * hangs, and we do not. */
+	for (tries = 0;
+	     c->pid != 0 && tries < 60 && waitpid(c->pid, NULL, WNOHANG) == 0;
+	     tries++)
+		nanosleep(&moment, NULL);
 	if (c->fd != -1)
 		close(c->fd);
 	free(c->data);

@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 /*
  * Just enough JSON to take an answer apart: strings come as the bytes they
@@ -24,5 +25,10 @@ char *json_find_string(struct json object, const char *name, size_t *len);
 /* An integer, else `other`. */
 long long json_find_number(
     struct json object, const char *name, long long other);
+
+/* A string as JSON has it; what is not UTF-8 becomes U+FFFD. */
+void json_write(FILE *, const char *data, size_t len);
+/* Is it UTF-8, so that nothing is lost? */
+bool json_is_text(const char *data, size_t len);
 
 #endif

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,7 @@
 
 #define FS_TYPE "fuse.gentilityfs"
 #define CONTROL ".exec" /* unless -o control=NAME says otherwise */
-#define SUFFIX	".json"
+#define SUFFIX	"@gx.json" /* so that the plain one shows others' results */
 
 static int explain(char *why, int error, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
@@ -66,9 +67,10 @@ unescape(char *text)
 	*out = '\0';
 }
 
-/* Where the mount of this number is, and of what type; both malloc'ed. */
+/* Where the mount of this number is, and of what type; both malloc'ed.  And a
+ * number that another mount has not. */
 static bool
-mount_find(int id, char **where, char **type)
+mount_find(int id, char **where, char **type, uint64_t *hash)
 {
 	FILE *f = fopen("/proc/self/mountinfo", "re");
 	char *line = NULL, *rest;
@@ -87,6 +89,10 @@ mount_find(int id, char **where, char **type)
 		    sscanf(line, "%*d %*d %*s %*s %ms", where) != 1)
 			break;
 		unescape(*where);
+		/* FNV-1a, of where it is and what it shows. */
+		*hash = 14695981039346656037u;
+		for (rest = line; *rest != '\0'; rest++)
+			*hash = (*hash ^ (unsigned char)*rest) * 1099511628211u;
 	}
 	free(line);
 	fclose(f);
@@ -160,7 +166,7 @@ check_file(int dir, const char *name)
 	    : -EINVAL;
 }
 
-/* Is NAME.json here, and a control file?  Then p->control is that name. */
+/* Is NAME@gx.json here, and a control file?  Then p->control is that name. */
 static bool
 try_control(struct place *p, const char *name)
 {
@@ -237,7 +243,7 @@ place_find(struct place *p, const char *name, char why[PLACE_WHY])
 		return explain(
 		    why, -errno, "the current directory: %s", strerror(errno));
 	id = mount_id(p->here);
-	if (id == -1 || !mount_find(id, &p->mountpoint, &type)) {
+	if (id == -1 || !mount_find(id, &p->mountpoint, &type, &p->id)) {
 		error = explain(why, -ENOSYS,
 		    "cannot find out about the current directory: no /proc?");
 		goto out;
@@ -270,37 +276,6 @@ out:
 	if (error != 0)
 		place_free(p);
 	return error;
-}
-
-char *
-place_read_last(const struct place *p, size_t *len)
-{
-	size_t n = strlen(p->control) - strlen(SUFFIX), size = 0;
-	char *name = strndup(p->control, n), *text = NULL, *more;
-	ssize_t got = 0;
-	int fd = -1;
-
-	*len = 0;
-	if (name == NULL ||
-	    (fd = openat(p->here, name, O_RDONLY | O_CLOEXEC)) == -1)
-		goto out;
-	do {
-		*len += (size_t)got;
-		if (*len + 1 >= size) {
-			size = size * 2 + 64 * 1024;
-			if ((more = realloc(text, size)) == NULL)
-				break;
-			text = more;
-		}
-		got = read(fd, text + *len, size - *len - 1);
-	} while (got > 0);
-	if (text != NULL)
-		text[*len] = '\0';
-out:
-	if (fd != -1)
-		close(fd);
-	free(name);
-	return text;
 }
 
 void

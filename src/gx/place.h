@@ -2,6 +2,7 @@
 #define PLACE_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #define PLACE_WHY 512
 
@@ -11,6 +12,7 @@ struct place {
 	int root; /* the mount's own root, if it can be reached, else here */
 	char *control; /* the name of the control file that speaks JSON */
 	char *mountpoint;
+	uint64_t id; /* of the mount, among those of this machine */
 };
 
 /*
@@ -20,12 +22,6 @@ struct place {
  */
 int place_find(struct place *, const char *control, char why[PLACE_WHY]);
 void place_free(struct place *);
-
-/*
- * The text that the plain control file has for who did not write to it, the
- * last result of the whole mount.  malloc'ed, or NULL.
- */
-char *place_read_last(const struct place *, size_t *len);
 
 /* What to tell of an error of the control file itself. */
 void place_explain(const struct place *, int error, char why[PLACE_WHY]);

@@ -2,212 +2,173 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "call.h"
-#include "compose.h"
+#include "base/base64.h"
 #include "gx.h"
+#include "json.h"
+#include "run.h"
+#include "stream.h"
+#include "term.h"
 
-/* How long Ctrl-C tries to end the command before it gives up (ms). */
-#define END_LIMIT 10000
-/* The command may not have begun when it was looked for. */
-#define END_AGAIN 500
-/* When to say that ending it takes its time. */
-#define END_TELL 1000
+/* The shell of the VM's user. */
+static const char own_shell[] =
+    "gx_s=${SHELL-}; [ -n \"$gx_s\" ] && [ -x \"$gx_s\" ] || "
+    "gx_s=$(awk -F: -v u=\"$(id -u)\" '$3 == u { print $7; exit }' "
+    "/etc/passwd); [ -n \"$gx_s\" ] && [ -x \"$gx_s\" ] || gx_s=/bin/sh; "
+    "SHELL=$gx_s; export SHELL; exec \"$gx_s\"";
 
-struct run {
-	const struct place *place;
-	const char *token;
-	struct call call, ender;
-	char nonce[COMPOSE_TOKEN];
-	int signal; /* the one that asked for the end, or 0 */
-	unsigned long ended; /* processes of the command that were found */
-};
-
-static int
-ender_start(struct run *run)
+/* What is typed at a terminal is for gx's caller, what comes from elsewhere
+ * for the command, as with ssh. */
+static bool
+wants_input(const struct options *o)
 {
-	struct text t = {0};
-	int error;
+	struct stat st;
 
-	gx_token(run->nonce);
-	compose_interrupt(&t, run->nonce, run->token);
-	error = t.failed ? -ENOMEM
-			 : call_start(&run->ender, run->place, run->place->root,
-			       t.data, t.len);
-	text_free(&t);
-	return error;
+	if (o->no_input || o->action == ATTACH)
+		return false;
+	if (o->input || o->terminal)
+		return true;
+	if (fstat(STDIN_FILENO, &st) == -1)
+		return false;
+	/* What is left at once can't be waited for to end its input. */
+	if (o->detach)
+		return S_ISREG(st.st_mode);
+	return S_ISREG(st.st_mode) || S_ISFIFO(st.st_mode) ||
+	    S_ISSOCK(st.st_mode);
 }
 
 static void
-ender_finish(struct run *run)
+write_stream(const char *name, const struct text *t)
 {
-	struct answer a;
-	char why[PLACE_WHY], *body;
+	const char *data = t->data == NULL ? "" : t->data;
+	char *encoded;
+	size_t len;
 
-	if (call_finish(&run->ender, run->place, &a, why) == 0 &&
-	    a.fate == ANSWER_RAN &&
-	    compose_frame(a.output, a.len, run->nonce, &body) == 0)
-		run->ended += strtoul(body, NULL, 10);
-	answer_free(&a);
+	printf(", \"%s\": ", name);
+	json_write(stdout, data, t->len);
+	if (json_is_text(data, t->len) ||
+	    (encoded = base64_encode(data, t->len, &len)) == NULL)
+		return;
+	printf(", \"%s_base64\": \"%s\"", name, encoded);
+	free(encoded);
 }
 
-static long long
-now_ms(void)
+/* What became of it, as one object. */
+static void
+write_json(const struct stream_result *r, const char *command, double seconds,
+    bool timed_out)
+{
+	static const char *const fates[] = {"ran", "not_run", "unknown"};
+
+	printf("{\"command\": ");
+	json_write(stdout, command, strlen(command));
+	printf(", \"fate\": \"%s\", \"exit_code\": ",
+	    r->left ? "running" : fates[r->fate]);
+	if (r->has_code)
+		printf("%d", r->code);
+	else
+		printf("null");
+	write_stream("stdout", &r->out);
+	write_stream("stderr", &r->err);
+	printf(", \"files_changed\": ");
+	changes_write_json(&r->changes, stdout);
+	printf(", \"duration\": %.3f, \"timed_out\": %s, \"job\": ", seconds,
+	    timed_out ? "true" : "false");
+	if (r->job != 0)
+		printf("%lu", r->job);
+	else
+		printf("null");
+	if (r->why[0] != '\0') {
+		printf(", \"message\": ");
+		json_write(stdout, r->why, strlen(r->why));
+	}
+	puts("}");
+}
+
+/* A habit from ssh. */
+static void
+hint(const struct options *o, const struct stream_result *r)
+{
+	if (o->text == NULL && r->has_code && r->code == 127 &&
+	    o->words[0] != NULL && o->words[1] == NULL &&
+	    strpbrk(o->words[0], " \t\n;&|<>$`") != NULL)
+		gx_warn("there is no program of that name; a line for the "
+			"shell is run by gx -c '%s'",
+		    o->words[0]);
+}
+
+/* The command as one text for the VM's shell. */
+static void
+compose(const struct options *o, struct text *t)
+{
+	if (o->shell)
+		text_puts(t, own_shell);
+	else if (o->text != NULL)
+		text_puts(t, o->text);
+	else
+		text_quote_words(t, o->words);
+}
+
+static double
+now(void)
 {
 	struct timespec t;
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000LL + t.tv_nsec / 1000000;
-}
-
-/*
- * A signal came: have the command ended by a second one.  0: both are over;
- * -EINTR: the first one may go on.
- */
-static int
-run_interrupt(struct run *run)
-{
-	long long begin = now_ms(), now = begin, next = begin;
-	bool told = false;
-	int r, number, wait;
-
-	while (!run->call.done || run->ender.pid != 0) {
-		if (now >= begin + END_LIMIT)
-			return -EINTR;
-		if (now >= begin + END_TELL && !told) {
-			gx_warn("ending the command in the VM; Ctrl-C again "
-				"stops waiting for that");
-			told = true;
-		}
-		if (run->ender.pid == 0 && now >= next && ender_start(run) != 0)
-			return -EINTR;
-		wait = told ? END_AGAIN : END_TELL / 2;
-		r = call_wait(run->call.done ? NULL : &run->call, &run->ender,
-		    wait, &number);
-		if (r == -EINTR)
-			return r;
-		now = now_ms();
-		if (run->ender.pid != 0 && run->ender.done) {
-			ender_finish(run);
-			next = now + END_AGAIN;
-		}
-	}
-	return 0;
-}
-
-static int
-run_wait(struct run *run)
-{
-	int r = call_wait(&run->call, NULL, -1, &run->signal);
-
-	return r == -EINTR ? run_interrupt(run) : 0;
-}
-
-/*
- * The list of changed files.  The plain control file has it with absolute
- * addresses; but it may show another command's result by now.
- */
-static void
-show_changes(const struct run *run, const struct answer *a, const char *mark)
-{
-	size_t len;
-	char *text = place_read_last(run->place, &len), *p = NULL;
-
-	if (text != NULL)
-		p = memmem(text, len, mark, strlen(mark));
-	if (p != NULL)
-		p = strstr(p, "\n--- exit ");
-	if (p != NULL)
-		p = strchr(p + 1, '\n');
-	if (p != NULL) {
-		fputs(p + 1, stderr);
-		free(text);
-		return;
-	}
-	free(text);
-	if ((text = answer_changes(a, &len)) != NULL)
-		fwrite(text, 1, len, stderr);
-	free(text);
-}
-
-/* What became of it, and what gx ends with. */
-static int
-run_report(const struct run *run, const struct answer *a, bool whole,
-    const char *mark, bool verbose)
-{
-	int error, number;
-
-	if (a->fate == ANSWER_NOT_RUN) {
-		gx_warn("not run: %s (%s)", a->why, a->error);
-		return GX_FAILED;
-	}
-	if (a->fate == ANSWER_UNKNOWN) {
-		gx_warn("it is not known whether the command ran, or whether "
-			"it runs still: %s (%s)",
-		    a->why, a->error);
-		return GX_UNKNOWN;
-	}
-	call_release_signals();
-	if ((error = gx_output(a->output, a->len, &number)) != 0)
-		return gx_output_failed(error, number);
-	/* The service may have cut the newline; nobody's prompt belongs there.
-	 */
-	if (!whole && a->len > 0 && a->output[a->len - 1] != '\n' &&
-	    isatty(STDOUT_FILENO))
-		gx_output("\n", 1, &number);
-	if (verbose)
-		show_changes(run, a, mark);
-	if (run->signal != 0) {
-		gx_warn(run->ended > 0
-			? "interrupted; the command in the VM was ended"
-			: "interrupted; the command in the VM is over");
-		return 128 + run->signal;
-	}
-	return gx_exit_code(a->exit_code);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
 int
-run_command(const struct place *p, const char *command, bool verbose)
+run(const struct place *p, const struct options *o)
 {
-	char token[COMPOSE_TOKEN], why[PLACE_WHY];
-	struct run run = {.place = p, .token = token};
-	struct text mark = {0}, t = {0};
-	struct answer a = {0};
-	int error, status = GX_FAILED;
-	bool whole = false;
+	struct stream_options so = {
+	    .job = o->job,
+	    .keep = o->follow || o->detach || o->action == ATTACH,
+	    .detach = o->detach,
+	    .input = wants_input(o),
+	    .terminal = o->terminal,
+	    .gather = o->json,
+	    .timeout = o->timeout,
+	};
+	struct text command = {0}, before = {0};
+	struct stream_result r;
+	double begin = now(), seconds;
+	bool timed_out;
 
-	run.call.fd = run.ender.fd = -1;
-	gx_token(token);
-	compose_mark(&mark, token);
-	compose_run(&t, command, token, mark.data);
-	if (t.failed || mark.failed) {
+	if (o->action != ATTACH) {
+		compose(o, &command);
+		so.command = command.data;
+	}
+	if (o->terminal)
+		term_describe(&before);
+	if (o->before.len > 0)
+		text_add(&before, o->before.data, o->before.len);
+	if (command.failed || before.failed || o->before.failed) {
 		gx_warn("%s", strerror(ENOMEM));
-		goto out;
+		return GX_FAILED;
 	}
-	call_catch_signals();
-	if ((error = call_start(&run.call, p, p->here, t.data, t.len)) != 0) {
-		gx_warn("%s", strerror(-error));
-		goto out;
+	so.before = before.data;
+	stream_run(p, &so, &r);
+	seconds = now() - begin;
+	timed_out = o->timeout != NULL && r.has_code && r.code == GX_TIMEOUT &&
+	    seconds >= strtod(o->timeout, NULL);
+	if (timed_out)
+		gx_warn("timed out after %s s; the command in the VM was ended",
+		    o->timeout);
+	hint(o, &r);
+	if (o->json)
+		write_json(&r, command.data, seconds, timed_out);
+	else if (o->verbose)
+		changes_print(&r.changes, stderr);
+	if (fflush(stdout) == EOF) {
+		gx_warn("writing the output: %s", strerror(errno));
+		r.status = GX_FAILED;
 	}
-	if (run_wait(&run) != 0) {
-		call_abandon(&run.call);
-		call_abandon(&run.ender);
-		gx_warn("interrupted; the command may go on in the VM");
-		status = 128 + run.signal;
-		goto out;
-	}
-	if (call_finish(&run.call, p, &a, why) != 0) {
-		gx_warn("%s", why);
-		goto out;
-	}
-	if (a.fate == ANSWER_RAN)
-		whole = answer_cut_mark(&a, mark.data);
-	status = run_report(&run, &a, whole, mark.data, verbose);
-out:
-	answer_free(&a);
-	text_free(&mark);
-	text_free(&t);
-	return status;
+	text_free(&command);
+	text_free(&before);
+	stream_result_free(&r);
+	return r.status;
 }

@@ -31,6 +31,22 @@ fs_ino(const struct fs *fs, const struct attr *a)
 	return ino;
 }
 
+/* Tree locked. */
+static uint64_t
+control_file_size(struct fs *fs, const struct node *n)
+{
+	struct node *dir = tree_control_dir(fs->tree, n);
+	const char *id = tree_control_id(fs->tree, n);
+	char *path = NULL;
+	uint64_t size;
+
+	if (*id != '\0' && dir != NULL)
+		path = tree_path(fs->tree, dir, NULL);
+	size = control_size(fs->control, path, id, n->json);
+	free(path);
+	return size;
+}
+
 void
 fs_fill_stat(struct fs *fs, const struct node *n, struct stat *st)
 {
@@ -48,7 +64,7 @@ fs_fill_stat(struct fs *fs, const struct node *n, struct stat *st)
 		st->st_ino = n->id | 1ull << 62;
 		st->st_uid = o->uid;
 		st->st_gid = o->gid;
-		st->st_size = control_size(fs->control, n->json);
+		st->st_size = control_file_size(fs, n);
 		clock_gettime(CLOCK_REALTIME, &st->st_mtim);
 		st->st_atim = st->st_ctim = st->st_mtim;
 		st->st_blksize = 4096;

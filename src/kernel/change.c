@@ -122,9 +122,9 @@ change_do(struct change_job *c, struct wait *wait)
 int
 change_refuse(struct fs *fs, const char *name)
 {
-	bool json;
+	struct control_name control;
 
-	if (fs_is_control_name(fs, name, &json))
+	if (fs_is_control_name(fs, name, &control))
 		return -EPERM;
 	if (strlen(name) > 255)
 		return -ENAMETOOLONG;

@@ -7,23 +7,18 @@
 
 #include "kernel/control.h"
 #include "base/log.h"
+#include "kernel/control_json.h"
+#include "kernel/control_last.h"
 #include "kernel/procfd.h"
 
 #define CONTROL_MAX ((size_t)1024 * 1024)
 
-/* What a finished command left to be read. Immutable; counted. */
-struct result {
-	unsigned refs; /* under control->lock */
-	int error; /* of close(); 0 or -errno */
-	char *text, *json;
-	size_t text_len, json_len;
-};
-
 struct control {
-	pthread_mutex_t lock; /* guards last, refs, and each session */
+	pthread_mutex_t lock; /* guards lasts, refs, and each session */
 	struct room *room;
 	struct pool *pool;
-	struct result *last; /* of the command that finished last, or NULL */
+	struct result *last; /* of the plain one that finished last, or NULL */
+	struct lasts lasts; /* those of ids */
 	void (*after_run)(void *, const struct change_list *);
 	void *arg;
 };
@@ -31,14 +26,14 @@ struct control {
 struct run {
 	struct job job;
 	struct control *control;
-	char *dir, *command;
+	char *dir, *id, *command;
 	size_t len;
 	struct result *result; /* set when done */
 };
 
 struct session {
 	struct control *control;
-	char *dir; /* NULL: the VM's default */
+	char *dir, *id; /* "/": the VM's default; "": none */
 	bool json, writable;
 	pid_t opener; /* process, not thread; 0: unknown */
 	char *text; /* what was written and has not run */
@@ -52,22 +47,6 @@ struct session {
 	bool ran; /* shown is this session's own */
 };
 
-static void
-result_free(struct result *r)
-{
-	free(r->text);
-	free(r->json);
-	free(r);
-}
-
-/* With the lock held. */
-static void
-result_put(struct result *r)
-{
-	if (r != NULL && --r->refs == 0)
-		result_free(r);
-}
-
 int
 control_open(struct control **out, struct room *room,
     void (*after_run)(void *, const struct change_list *), void *arg)
@@ -78,6 +57,7 @@ control_open(struct control **out, struct room *room,
 	if ((c = calloc(1, sizeof *c)) == NULL)
 		return -ENOMEM;
 	pthread_mutex_init(&c->lock, NULL);
+	TAILQ_INIT(&c->lasts);
 	c->room = room;
 	c->after_run = after_run;
 	c->arg = arg;
@@ -102,18 +82,28 @@ control_close(struct control *c)
 		return;
 	pool_close(c->pool);
 	result_put(c->last);
+	lasts_free(&c->lasts);
 	pthread_mutex_destroy(&c->lock);
 	free(c);
 }
 
-uint64_t
-control_size(struct control *c, bool json)
+/* With the lock held. */
+static struct result *
+last_result(struct control *c, const char *dir, const char *id)
 {
+	return *id == '\0' || dir == NULL ? c->last
+					  : lasts_find(&c->lasts, dir, id);
+}
+
+uint64_t
+control_size(struct control *c, const char *dir, const char *id, bool json)
+{
+	struct result *r;
 	uint64_t size = 0;
 
 	pthread_mutex_lock(&c->lock);
-	if (c->last != NULL)
-		size = json ? c->last->json_len : c->last->text_len;
+	if ((r = last_result(c, dir, id)) != NULL)
+		size = json ? r->json_len : r->text_len;
 	pthread_mutex_unlock(&c->lock);
 	return size;
 }
@@ -177,25 +167,15 @@ result_fail(struct result *r, int error, const char *why)
 		r->json = NULL;
 }
 
-/* Our own temporary files are nobody's business. */
-static void
-hide_own_files(struct change_list *list)
+/* Did it say itself that nothing is to be looked at anew? */
+static bool
+run_was_quiet(const struct run *run, const struct room_run *out)
 {
-	size_t i, n = 0;
+	static const char quiet[] = CONTROL_QUIET;
 
-	for (i = 0; i < list->count; i++) {
-		const char *base = strrchr(list->items[i].path, '/');
-
-		base = base == NULL ? list->items[i].path : base + 1;
-		if (strncmp(base, ".gentilityfs-", 13) == 0) {
-			free(list->items[i].path);
-			free(list->items[i].mime);
-			free(list->items[i].url);
-		} else {
-			list->items[n++] = list->items[i];
-		}
-	}
-	list->count = n;
+	return run->len >= sizeof quiet - 1 &&
+	    memcmp(run->command, quiet, sizeof quiet - 1) == 0 &&
+	    out->exit_code == 0 && out->changes.count == 0;
 }
 
 static void
@@ -207,17 +187,18 @@ run_run(struct job *job)
 	struct room_run out;
 	int error;
 
-	error = room_run(c->room, NULL, run->dir, run->command, run->len, &out);
+	error = room_run(c->room, NULL,
+	    strcmp(run->dir, "/") == 0 ? NULL : run->dir, run->command,
+	    run->len, &out);
 	/* Whatever became of it: it may have changed anything. */
-	hide_own_files(&out.changes);
-	if (error == 0 || error == -EREMOTEIO)
+	if ((error == 0 && !run_was_quiet(run, &out)) || error == -EREMOTEIO)
 		c->after_run(c->arg, &out.changes);
 	if (error == 0) {
 		r->text =
 		    change_format(out.output, out.output_len, out.exit_code,
 			&out.changes, room_url(c->room), &r->text_len);
-		r->json = out.json;
-		r->json_len = out.json_len;
+		control_json_absolute(out.json, out.json_len, room_url(c->room),
+		    &r->json, &r->json_len);
 		out.json = NULL;
 	} else {
 		log_warn(".exec: %s%s%s", strerror(-error),
@@ -226,9 +207,13 @@ run_run(struct job *job)
 	}
 	room_run_free(&out);
 	pthread_mutex_lock(&c->lock);
-	result_put(c->last);
-	c->last = r;
-	r->refs++;
+	if (*run->id != '\0') {
+		lasts_set(&c->lasts, run->dir, run->id, r);
+	} else {
+		result_put(c->last);
+		c->last = r;
+		r->refs++;
+	}
 	pthread_mutex_unlock(&c->lock);
 }
 
@@ -242,6 +227,7 @@ run_free(struct job *job)
 	result_put(run->result);
 	pthread_mutex_unlock(&c->lock);
 	free(run->dir);
+	free(run->id);
 	free(run->command);
 	free(run);
 }
@@ -258,7 +244,9 @@ session_start(struct session *s, struct run **out)
 	if ((run = calloc(1, sizeof *run)) == NULL)
 		return -ENOMEM;
 	if ((run->result = calloc(1, sizeof *run->result)) == NULL ||
-	    (s->dir != NULL && (run->dir = strdup(s->dir)) == NULL)) {
+	    (run->dir = strdup(s->dir)) == NULL ||
+	    (run->id = strdup(s->id)) == NULL) {
+		free(run->dir);
 		free(run->result);
 		free(run);
 		return -ENOMEM;
@@ -271,6 +259,7 @@ session_start(struct session *s, struct run **out)
 	if (s->len == 0) { /* nothing, or somebody else was quicker */
 		pthread_mutex_unlock(&c->lock);
 		free(run->dir);
+		free(run->id);
 		free(run->result);
 		free(run);
 		return 0;
@@ -314,13 +303,14 @@ session_run(struct session *s, struct wait *w)
 
 int
 session_open(struct session **out, struct control *c, const char *dir,
-    bool json, bool writable, pid_t opener)
+    const char *id, bool json, bool writable, pid_t opener)
 {
 	struct session *s;
 
 	if ((s = calloc(1, sizeof *s)) == NULL)
 		return -ENOMEM;
-	if (dir != NULL && (s->dir = strdup(dir)) == NULL) {
+	if ((s->dir = strdup(dir)) == NULL || (s->id = strdup(id)) == NULL) {
+		free(s->dir);
 		free(s);
 		return -ENOMEM;
 	}
@@ -330,7 +320,7 @@ session_open(struct session **out, struct control *c, const char *dir,
 	s->opener = procfd_process(opener);
 	/* What others' commands do from here on is not this reader's. */
 	pthread_mutex_lock(&c->lock);
-	if ((s->shown = c->last) != NULL)
+	if ((s->shown = last_result(c, dir, id)) != NULL)
 		s->shown->refs++;
 	pthread_mutex_unlock(&c->lock);
 	*out = s;
@@ -467,5 +457,6 @@ session_release(struct session *s)
 	pthread_mutex_unlock(&c->lock);
 	free(s->text);
 	free(s->dir);
+	free(s->id);
 	free(s);
 }

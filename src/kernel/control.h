@@ -13,9 +13,14 @@
  * gathered and run as one command in the VM; what is read is a result.  Forms
  * in gentilityfs(1).
  *
+ * A script whose first line is CONTROL_QUIET says by its exit code whether
+ * anything is to be looked at anew: 0 and no file changed, nothing.
+ *
  * Sessions are used by one request at a time but for the waiting: all calls
  * are safe on any thread.
  */
+#define CONTROL_QUIET "#gentilityfs: 0 is no change\n"
+
 struct control;
 struct session;
 
@@ -28,13 +33,19 @@ int control_open(struct control **, struct room *,
 void control_interrupt(struct control *); /* as room_interrupt() */
 void control_close(struct control *); /* waits for what runs */
 
-/* How long the last result is, as text or as JSON. */
-uint64_t control_size(struct control *, bool json);
+/*
+ * How long the last result is, as text or as JSON: of the mount, or with an id
+ * of that id in that directory of the VM.
+ */
+uint64_t control_size(
+    struct control *, const char *dir, const char *id, bool json);
 
-/* dir: where commands run, NULL: the VM's default; copied.  opener: the
- * thread that opens. */
+/*
+ * dir: where commands run; "/": where the service runs them.  id: whose last
+ * result it is, "": the mount's.  Both copied.  opener: the thread that opens.
+ */
 int session_open(struct session **, struct control *, const char *dir,
-    bool json, bool writable, pid_t opener);
+    const char *id, bool json, bool writable, pid_t opener);
 int session_write(struct session *, const char *data, size_t len, off_t off);
 /* Cut what was written and has not run. */
 void session_truncate(struct session *, uint64_t size);

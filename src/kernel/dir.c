@@ -181,7 +181,8 @@ dir_emit(struct fs *fs, fuse_req_t req, struct node *dir, const char *name,
 		child = d->node;
 	else if (fs->options->control != NULL &&
 	    strcmp(name, fs->options->control) == 0)
-		child = tree_control(fs->tree, dir, false);
+		child = tree_control(
+		    fs->tree, dir, &(struct control_name){.json = false});
 	if (child != NULL)
 		fs_fill_entry(fs, dir, child, &e);
 	size = fuse_add_direntry_plus(req, buf, len, name, &e, next);

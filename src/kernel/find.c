@@ -28,18 +28,9 @@
 #define FIND_TRIES 5
 
 bool
-fs_is_control_name(struct fs *fs, const char *name, bool *json)
+fs_is_control_name(struct fs *fs, const char *name, struct control_name *out)
 {
-	const char *control = fs->options->control;
-	size_t len;
-
-	if (control == NULL)
-		return false;
-	len = strlen(control);
-	if (strncmp(name, control, len) != 0)
-		return false;
-	*json = strcmp(name + len, ".json") == 0;
-	return *json || name[len] == '\0';
+	return control_name_parse(fs->options->control, name, out);
 }
 
 bool
@@ -222,7 +213,8 @@ fs_find_child(struct fs *fs, struct wait *w, fuse_ino_t parent,
 	struct node *dir;
 	struct dentry *d;
 	int error;
-	bool json, absent;
+	struct control_name control;
+	bool absent;
 
 	do {
 		tree_lock(t);
@@ -234,8 +226,8 @@ fs_find_child(struct fs *fs, struct wait *w, fuse_ino_t parent,
 			error = -ENOTDIR;
 			goto fail;
 		}
-		if (fs_is_control_name(fs, name, &json)) {
-			*out = tree_control(t, dir, json);
+		if (fs_is_control_name(fs, name, &control)) {
+			*out = tree_control(t, dir, &control);
 			error = -ENOMEM;
 			if (*out == NULL)
 				goto fail;

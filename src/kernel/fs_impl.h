@@ -171,8 +171,8 @@ bool fs_may(struct fs *, const struct attr *, int mask);
  * which room_write() has `lend`. */
 uint32_t fs_lend(struct fs *, const struct attr *);
 
-/* Is the name one of the control file's?  *json says which. */
-bool fs_is_control_name(struct fs *, const char *name, bool *json);
+/* Is the name one of the control files', and which? */
+bool fs_is_control_name(struct fs *, const char *name, struct control_name *);
 /* Is the control file shown in this directory's listing? Lock held. */
 bool fs_lists_control(struct fs *, struct node *dir);
 

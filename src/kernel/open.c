@@ -57,9 +57,10 @@ open_control(struct fs *fs, fuse_req_t req, struct node *n, struct open_file *h,
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 	struct node *dir = tree_control_dir(fs->tree, n);
 	bool json = n->json;
-	char *path = NULL;
+	char *path = NULL, id[CONTROL_ID_MAX + 1];
 	int error = 0;
 
+	snprintf(id, sizeof id, "%s", tree_control_id(fs->tree, n));
 	if (dir == NULL || (path = tree_path(fs->tree, dir, NULL)) == NULL)
 		error = -ESTALE;
 	tree_unlock(fs->tree);
@@ -67,9 +68,8 @@ open_control(struct fs *fs, fuse_req_t req, struct node *n, struct open_file *h,
 	if (error == 0 && !fs_is_mounter(req))
 		error = -EACCES;
 	if (error == 0)
-		error = session_open(&h->session, fs->control,
-		    strcmp(path, "/") == 0 ? NULL : path, json, h->writes,
-		    ctx->pid);
+		error = session_open(&h->session, fs->control, path, id, json,
+		    h->writes, ctx->pid);
 	free(path);
 	fi->direct_io = 1;
 	return error;
@@ -362,7 +362,8 @@ fs_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
     struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
-	bool exclusive = (fi->flags & O_EXCL) != 0, json;
+	bool exclusive = (fi->flags & O_EXCL) != 0;
+	struct control_name control;
 	struct fuse_entry_param e;
 	struct open_file *h;
 	struct node *n, *dir;
@@ -382,7 +383,8 @@ fs_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		goto fail;
 	dir = tree_get(fs->tree, parent);
 	if (n != NULL && exclusive) {
-		error = fs_is_control_name(fs, name, &json) ? -EPERM : -EEXIST;
+		error =
+		    fs_is_control_name(fs, name, &control) ? -EPERM : -EEXIST;
 	} else if (n != NULL) {
 		/* Somebody was quicker: an open, then. */
 		if (!S_ISREG(n->attr.mode) || n->control)

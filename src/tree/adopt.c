@@ -197,6 +197,7 @@ tree_adopt_listing(
 	struct dentry *d, *next;
 	const struct entry *e;
 	struct node *dir;
+	struct control_name control;
 	bool known, differs = false, unsure = false;
 	size_t i;
 
@@ -216,7 +217,7 @@ tree_adopt_listing(
 	d = RB_MIN(dentries, &dir->dir->names);
 	for (i = 0; i < l->count; i++) {
 		e = &l->entries[i];
-		if ((t->hidden != NULL && strcmp(e->name, t->hidden) == 0) ||
+		if (control_name_parse(t->hidden, e->name, &control) ||
 		    name_is_ours(e->name))
 			continue;
 		if (dir_has_lost(t, dir->dir, e->name, epoch)) {

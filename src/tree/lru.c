@@ -55,8 +55,7 @@ node_may_go(struct node *n)
 	if (!S_ISDIR(n->attr.mode))
 		return true;
 	/* The kernel may have something below it, or be at work there. */
-	if (n->nlookup > 0 || n->dir->control[0] != NULL ||
-	    n->dir->control[1] != NULL)
+	if (n->nlookup > 0 || !SLIST_EMPTY(&n->dir->controls))
 		return false;
 	RB_FOREACH (d, dentries, &n->dir->names)
 		return false;

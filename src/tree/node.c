@@ -70,15 +70,15 @@ fail:
 void
 node_drop(struct tree *t, struct node *n)
 {
-	struct node **at, *dir;
+	struct node **at;
 
 	if (!SLIST_EMPTY(&n->names) || n->nlookup > 0 || n->opens > 0 ||
 	    n == t->root)
 		return;
 	node_unlink_index(t, n);
 	node_show_vm(n);
-	if (n->control && (dir = tree_get(t, n->attr.ino)) != NULL)
-		dir->dir->control[n->json] = NULL;
+	if (n->control)
+		tree_control_drop(t, n);
 	for (at = &t->ids[n->id & (t->nids - 1)]; *at != n;)
 		at = &(*at)->by_id;
 	*at = n->by_id;
@@ -88,6 +88,7 @@ node_drop(struct tree *t, struct node *n)
 
 		while ((d = RB_MIN(dentries, &n->dir->names)) != NULL)
 			tree_remove(t, d);
+		tree_control_free(n->dir);
 		TAILQ_REMOVE(&t->dirs, n->dir, by_use);
 		free(n->dir);
 	} else if (S_ISLNK(n->attr.mode)) {
@@ -540,26 +541,4 @@ tree_rename(
 		return -ENOMEM;
 	tree_remove(t, from);
 	return 0;
-}
-
-struct node *
-tree_control(struct tree *t, struct node *dir, bool json)
-{
-	struct attr attr = {.mode = S_IFREG | 0600, .nlink = 1};
-	struct node *n;
-
-	if (dir->dir->control[json] != NULL)
-		return dir->dir->control[json];
-	attr.ino = dir->id; /* the directory it acts in */
-	if ((n = node_new(t, &attr, NULL)) == NULL)
-		return NULL;
-	n->control = true;
-	n->json = json;
-	return dir->dir->control[json] = n;
-}
-
-struct node *
-tree_control_dir(struct tree *t, const struct node *control)
-{
-	return tree_get(t, control->attr.ino);
 }

@@ -42,6 +42,13 @@ struct dentry {
 RB_HEAD(dentries, dentry);
 RB_PROTOTYPE(dentries, dentry, by_name, dentry_compare)
 
+/* A control file of a directory: .exec, .exec@ID, each also with .json. */
+struct control_file {
+	SLIST_ENTRY(control_file) next; /* in dir->controls */
+	struct node *node;
+	char id[];
+};
+
 struct dir {
 	struct dentries names;
 	TAILQ_ENTRY(dir) by_use; /* in tree->dirs, the latest used first */
@@ -53,7 +60,7 @@ struct dir {
 	uint64_t changed; /* no listing of before this epoch counts */
 	uint64_t lost; /* epoch of the last local loss of a name */
 	size_t count;
-	struct node *control[2]; /* .exec and .exec.json, if looked at */
+	SLIST_HEAD(, control_file) controls; /* those that were looked at */
 	uint64_t version; /* grows when its names change */
 	uint64_t shown; /* the version that the kernel may have cached */
 	uint64_t vouched; /* when a link's text was last shown that is right
@@ -142,8 +149,21 @@ struct node *tree_common_dir(struct tree *, struct node *, struct node *);
 /* The directory that holds the node's first name; NULL for the root. */
 struct node *node_parent(const struct node *);
 
+/* The name of a control file, taken apart. */
+#define CONTROL_ID_MAX 64
+struct control_name {
+	char id[CONTROL_ID_MAX + 1]; /* "": the plain one */
+	bool json;
+};
+/* control: the plain one's name, or NULL.  False: it is another file's. */
+bool control_name_parse(
+    const char *control, const char *name, struct control_name *);
+
 /* A control file's node for a directory (made when needed). NULL: no memory. */
-struct node *tree_control(struct tree *, struct node *dir, bool json);
+struct node *tree_control(
+    struct tree *, struct node *dir, const struct control_name *);
+/* Which of its directory's it is; "" for the plain one. */
+const char *tree_control_id(struct tree *, const struct node *control);
 struct node *tree_control_dir(struct tree *, const struct node *control);
 
 /* The kernel was given, or gave back, the node. May free it. */

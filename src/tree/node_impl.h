@@ -63,6 +63,10 @@ struct dentry *dentry_new(struct node *, struct node *dir, const char *name);
 /* Free the node when nothing refers to it: no name, no kernel, no handle. */
 void node_drop(struct tree *, struct node *);
 
+/* The directory of a control file loses it, or a directory all of them. */
+void tree_control_drop(struct tree *, struct node *control);
+void tree_control_free(struct dir *);
+
 /* The index of files with several names. */
 void node_index(struct tree *, struct node *);
 void node_unlink_index(struct tree *, struct node *);

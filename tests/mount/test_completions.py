@@ -178,8 +178,9 @@ def test_mounted_rooms_complete(shell, room, tmp_path):
 
 
 def gx_words():
-    text = text_of("src", "gx", "main.c")
-    short = set(re.search(r'getopt_long\(argc, argv, "\+([\w:]+)"', text)[1])
+    text = text_of("src", "gx", "options.c")
+    short = set(re.search(
+        r'getopt_long\(\s*argc, argv, "\+([\w:]+)"', text)[1])
     return {"-" + x for x in short - {":"}} | {"--" + w for w in re.findall(
         r'\{"([\w-]+)", (?:no|required)_argument', text)}
 
@@ -236,6 +237,28 @@ def test_gx_completes(shell, room, tmp_path):
         assert ask_gx(shell, "gx --attach ", where, top) == ["1"]
         assert ask_gx(shell, "gx --kill ", where, top) == []
         assert "--follow" not in ask_gx(shell, "gx ls --fol", where, top)
+
+
+@pytest.mark.parametrize("shell", ["bash", "fish"])
+def test_gx_completes_the_programs_of_the_vm(shell, room, tmp_path):
+    """G12: asked for once; arguments are files."""
+    if not shutil.which(shell):
+        pytest.skip(f"no {shell}")
+    with Mount(room) as m:
+        top, where = str(tmp_path), m("workspace")
+        os.environ["XDG_RUNTIME_DIR"] = top
+        try:
+            found = ask_gx(shell, "gx md5s", where, top)
+            assert "md5sum" in found
+            m.forget()
+            found = ask_gx(shell, "gx -v sha1", where, top)
+            assert "sha1sum" in found
+            asked = [r for r in m.room.log("command")
+                     if "gx-" in r["command"]]
+            assert asked == []
+            assert "md5sum" not in ask_gx(shell, "gx ls md5s", where, top)
+        finally:
+            del os.environ["XDG_RUNTIME_DIR"]
 
 
 # --- zsh, in a terminal --------------------------------------------------------

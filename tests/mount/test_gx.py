@@ -32,7 +32,8 @@ def test_it_runs_in_the_directory_and_exits_as_the_command(any_m):
         done = gx(any_m, "sh", "-c", f"exit {code}")
         assert (done.status, done.out, done.err) == (code, b"", b"")
     done = gx(any_m, "no-such-program-here")
-    assert done.status == 127 and b"not found" in done.out
+    assert done.status == 127 and b"not found" in done.err
+    assert done.out == b""
 
 
 def test_in_the_room_s_root_it_runs_where_the_service_does(any_m):
@@ -126,29 +127,23 @@ def test_output_that_cannot_be_written(m):
 
 
 def test_standard_input(any_m):
-    """G1: nothing without -i, with it all of it."""
+    """G8: that of a file goes along, but with -n."""
     put(any_m.room.workspace, "in", pattern(100000))
     with open(any_m.room.workspace + "/in", "rb") as f:
-        done = gx(any_m, "cat", stdin=f)
+        done = gx(any_m, "-n", "cat", stdin=f)
         assert (done.status, done.out) == (0, b"")
-        f.seek(0)
-        done = gx(any_m, "-i", "md5sum", stdin=f)
+        done = gx(any_m, "md5sum", stdin=f)
         f.seek(0)
         digest = hashlib.md5(f.read()).hexdigest()
         assert digest in done.text
         f.seek(0)
-        done = gx(any_m, "-i", "-c", "md5sum; exit 3", stdin=f)
+        done = gx(any_m, "-c", "md5sum; exit 3", stdin=f)
         assert digest in done.text and done.status == 3
     assert gx(any_m, "-i", "wc", "-c").text.strip() == "0"
 
 
-def test_too_much_is_refused(m):
-    """G2: a command, or an input, over the limit."""
-    put(m.room.workspace, "in", b"x" * MIB)
-    with open(m.room.workspace + "/in", "rb") as f:
-        done = gx(m, "-i", "cat", stdin=f)
-    assert (done.status, done.out) == (FAILED, b"")
-    one_line(done, "too long")
+def test_a_command_that_is_too_long_is_refused(m):
+    """G2: a command over the limit."""
     words = ["x" * 100000] * 11
     done = gx(m, "echo", *words)
     assert (done.status, done.out) == (FAILED, b"")
@@ -322,13 +317,28 @@ def test_a_command_that_was_not_run(room):
         room.no_faults()
 
 
-def test_a_command_whose_answer_is_lost(m):
-    """G2: 254, and it is not sent again."""
+@pytest.mark.parametrize("fault", [
+    {"lost": True}, {"reset": "middle"}, {"json": "cut"}], ids=str)
+def test_a_command_whose_answer_is_lost(m, fault):
+    """G2: it is asked for again, and runs once."""
     gx(m, "true")
-    m.room.fault({"lost": True}, kind="command", contains="GX_RUN")
-    done = gx(m, "-c", "echo x >>/tmp/count")
+    m.room.fault(fault, kind="command", contains="M begin\nS ", times=1)
+    done = gx(m, "-c", "echo x >>/tmp/count; cat /tmp/count")
+    assert (done.status, done.out) == (0, b"x\n")
+
+
+def test_a_command_of_which_nothing_is_heard(m):
+    """G2: 254, and it was not run twice."""
+    gx(m, "true")
+    m.room.fault({"lost": True}, kind="command", contains="M begin\nS ")
+    program = start(m, "-c", "echo x >>/tmp/count")
+    wait_until(lambda: m.room.state()["faults"][0]["fired"] > 1, DEADLINE,
+               "the second try")
+    m.room.no_faults()
+    m.room.fault({"status": 401}, kind="command", contains="M begin\nS ")
+    done = program.wait(DEADLINE * 2)
     assert (done.status, done.out) == (UNKNOWN, b"")
-    one_line(done, "not known", "EIO")
+    one_line(done, "not known", "EACCES")
     m.room.no_faults()
     assert gx(m, "cat", "/tmp/count").out == b"x\n"
 

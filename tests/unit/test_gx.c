@@ -9,8 +9,10 @@
 #include <cmocka.h>
 
 #include "answer.h"
+#include "changes.h"
 #include "compose.h"
 #include "json.h"
+#include "term.h"
 #include "text.h"
 
 static struct json
@@ -86,17 +88,17 @@ test_cut_documents_end(void **state)
 	    "\"files_changed\":[{\"path\":\"/a b\",\"status\":\"created\","
 	    "\"size\":3,\"mime_type\":\"text/plain\"},{\"path\":\"/\\n\","
 	    "\"status\":\"deleted\"}]},\"error\":\"x\",\"z\":[{},[]]}";
+	struct changes all = {0};
 	struct answer a;
-	size_t len, n;
-	char *copy, *list;
+	size_t len;
+	char *copy;
 
 	for (len = 0; len < sizeof whole; len++) {
 		copy = malloc(len == 0 ? 1 : len);
 		memcpy(copy, whole, len);
 		if (answer_parse(&a, copy, len) == 0) {
-			list = answer_changes(&a, &n);
-			assert_non_null(list);
-			free(list);
+			changes_add(&all, &a);
+			changes_free(&all);
 		}
 		answer_free(&a);
 	}
@@ -130,30 +132,131 @@ answer_of(const char *json)
 	return a;
 }
 
-static void
-test_the_mark_is_cut_out(void **state)
+static char *
+changes_text(const char *const *answers, size_t n)
 {
-	static const struct {
-		const char *json, *want;
-		bool found;
-	} cases[] = {
-	    {"{\"result\":{\"output\":\"x\\n<m>\"}}", "x\n", true},
-	    {"{\"result\":{\"output\":\"x <m> \\n\"}}", "x ", true},
-	    {"{\"result\":{\"output\":\"<m>\"}}", "", true},
-	    {"{\"result\":{\"output\":\"<m><m>\"}}", "<m>", true},
-	    {"{\"result\":{\"output\":\"x<m>later\\n\"}}", "xlater\n", true},
-	    {"{\"result\":{\"output\":\"x\"}}", "x", false},
-	};
+	struct changes all = {0};
+	char *text = NULL;
+	size_t i, len;
 	struct answer a;
-	size_t i;
+	FILE *f = open_memstream(&text, &len);
 
-	for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-		a = answer_of(cases[i].json);
-		assert_int_equal(answer_cut_mark(&a, "<m>"), cases[i].found);
-		assert_string_equal(a.output, cases[i].want);
-		assert_int_equal(a.len, strlen(cases[i].want));
+	for (i = 0; i < n; i++) {
+		a = answer_of(answers[i]);
+		changes_add(&all, &a);
 		answer_free(&a);
 	}
+	changes_write_json(&all, f);
+	fclose(f);
+	changes_free(&all);
+	return text;
+}
+
+#define CHANGE(path, status)                                                \
+	"{\"result\":{\"output\":\"\",\"files_changed\":[{\"path\":\"" path \
+	"\",\"status\":\"" status "\"}]}}"
+
+static void
+test_changes_of_several_answers(void **state)
+{
+	static const struct {
+		const char *answers[3], *want;
+	} cases[] = {
+	    {{CHANGE("/a", "created"), CHANGE("/a", "modified")},
+		"[{\"path\": \"/a\", \"status\": \"created\"}]"},
+	    {{CHANGE("/a", "created"), CHANGE("/a", "deleted")}, "[]"},
+	    {{CHANGE("/a", "deleted"), CHANGE("/a", "created")},
+		"[{\"path\": \"/a\", \"status\": \"modified\"}]"},
+	    {{CHANGE("/a", "modified"), CHANGE("/a", "deleted")},
+		"[{\"path\": \"/a\", \"status\": \"deleted\"}]"},
+	    {{CHANGE("/h/.cache/gentility-jobs/t.1/out", "created"),
+		 CHANGE("/tmp/.gentilityfs-1", "created"),
+		 CHANGE("/b\\n", "created")},
+		"[{\"path\": \"/b\\u000a\", \"status\": \"created\"}]"},
+	};
+	size_t i, n;
+	char *text;
+
+	for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		n = cases[i].answers[2] == NULL ? 2 : 3;
+		text = changes_text(cases[i].answers, n);
+		assert_string_equal(text, cases[i].want);
+		free(text);
+	}
+}
+
+static void
+test_a_job_s_status(void **state)
+{
+	char good[] = "abc 3 10 4 2 1 exit 7\nQUJD\n.\nRA==",
+	     running[] = "abc 0 0 0 0 0 running\n.", bad[] = "abc 0 0",
+	     worse[] = "abc 0 0 0 0 0 what", gone[] = "- 0 0 0 0 0 gone";
+	struct job_status s;
+	char *out, *err;
+
+	assert_int_equal(compose_status(good, &s, &out, &err), 0);
+	assert_string_equal(s.token, "abc");
+	assert_int_equal(s.job, 3);
+	assert_int_equal(s.out, 10);
+	assert_int_equal(s.err, 4);
+	assert_int_equal(s.fed, 2);
+	assert_true(s.beside);
+	assert_int_equal(s.state, JOB_EXIT);
+	assert_int_equal(s.code, 7);
+	assert_string_equal(out, "QUJD\n");
+	assert_string_equal(err, "\nRA==");
+	assert_int_equal(compose_status(running, &s, &out, &err), 0);
+	assert_int_equal(s.state, JOB_RUNNING);
+	assert_string_equal(out, "");
+	assert_string_equal(err, "");
+	assert_int_equal(compose_status(gone, &s, &out, &err), 0);
+	assert_int_equal(s.state, JOB_GONE);
+	assert_int_equal(compose_status(bad, &s, &out, &err), -EPROTO);
+	assert_int_equal(compose_status(worse, &s, &out, &err), -EPROTO);
+}
+
+static void
+test_the_way_out_of_a_terminal(void **state)
+{
+	static const struct {
+		const char *keys, *want;
+	} cases[] = {
+	    {"ab~.c", "ab~.c"},
+	    {"\r~~.", "\r~."},
+	    {"\r~x", "\r~x"},
+	    {"\r~", "\r"},
+	    {".", NULL},
+	};
+	char keys[16];
+	size_t i, len;
+
+	for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		len = strlen(cases[i].keys);
+		memcpy(keys, cases[i].keys, len);
+		assert_int_equal(
+		    term_escape(keys, &len), cases[i].want != NULL);
+		if (cases[i].want == NULL)
+			continue;
+		assert_int_equal(len, strlen(cases[i].want));
+		assert_memory_equal(keys, cases[i].want, len);
+	}
+}
+
+static void
+test_strings_are_written_as_json(void **state)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+
+	json_write(f, "a\"\\\n\0\xc3\xa9\xff\xe2\x82", 10);
+	fclose(f);
+	assert_string_equal(
+	    text, "\"a\\\"\\\\\\u000a\\u0000\xc3\xa9\\ufffd\\ufffd\\ufffd\"");
+	free(text);
+	assert_true(json_is_text("a\0\xc3\xa9", 4));
+	assert_false(json_is_text("\xc3", 1));
+	assert_false(json_is_text("\xed\xa0\x80", 3));
 }
 
 static void
@@ -221,7 +324,10 @@ main(void)
 	    cmocka_unit_test(test_members_are_found),
 	    cmocka_unit_test(test_cut_documents_end),
 	    cmocka_unit_test(test_garbage_ends),
-	    cmocka_unit_test(test_the_mark_is_cut_out),
+	    cmocka_unit_test(test_changes_of_several_answers),
+	    cmocka_unit_test(test_a_job_s_status),
+	    cmocka_unit_test(test_the_way_out_of_a_terminal),
+	    cmocka_unit_test(test_strings_are_written_as_json),
 	    cmocka_unit_test(test_failures_have_a_fate),
 	    cmocka_unit_test(test_words_are_quoted),
 	    cmocka_unit_test(test_frames),

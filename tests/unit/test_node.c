@@ -971,12 +971,54 @@ test_control_files_belong_to_their_directory(void **state)
 	adopt(t, "/", all);
 	d = look_up(t, "/d");
 	tree_lock(t);
-	exec = tree_control(t, d, false);
-	assert_ptr_equal(tree_control(t, d, false), exec);
-	assert_ptr_not_equal(tree_control(t, d, true), exec);
+	exec = tree_control(t, d, &(struct control_name){.json = false});
+	assert_ptr_equal(
+	    tree_control(t, d, &(struct control_name){.json = false}), exec);
+	assert_ptr_not_equal(
+	    tree_control(t, d, &(struct control_name){.json = true}), exec);
 	assert_ptr_equal(tree_control_dir(t, exec), d);
 	tree_unlock(t);
 	assert_null(find(t, "/d/.exec"));
+}
+
+static void
+test_names_of_control_files(void **state)
+{
+	static const struct {
+		const char *name, *id;
+		bool json;
+	} cases[] = {
+	    {".exec", "", false},
+	    {".exec.json", "", true},
+	    {".exec@a", "a", false},
+	    {".exec@a.json", "a", true},
+	    {".exec@A.b_c-9", "A.b_c-9", false},
+	    {".exec@.json.json", ".json", true},
+	    {".exec@", NULL, false},
+	    {".exec@.json", NULL, false},
+	    {".exec@a/b", NULL, false},
+	    {".exec@\xc3\xa9", NULL, false},
+	    {".execa", NULL, false},
+	    {".exe", NULL, false},
+	};
+	char name[80] = ".exec@";
+	struct control_name c;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		assert_int_equal(control_name_parse(".exec", cases[i].name, &c),
+		    cases[i].id != NULL);
+		if (cases[i].id == NULL)
+			continue;
+		assert_string_equal(c.id, cases[i].id);
+		assert_int_equal(c.json, cases[i].json);
+	}
+	memset(name + 6, 'x', CONTROL_ID_MAX);
+	assert_true(control_name_parse(".exec", name, &c));
+	name[6 + CONTROL_ID_MAX] = 'x';
+	assert_false(control_name_parse(".exec", name, &c));
+	assert_false(control_name_parse(NULL, ".exec", &c));
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -985,6 +1027,7 @@ int
 main(void)
 {
 	static const struct CMUnitTest tests[] = {
+	    TEST(test_names_of_control_files),
 	    TEST(test_a_listing_adopted_twice_changes_nothing),
 	    TEST(test_differences_are_told_to_the_kernel),
 	    TEST(test_other_bytes_of_a_file_that_is_not_open_are_another_node),
