@@ -237,7 +237,7 @@ change_keep_open(struct change_job *c, struct node *n, struct node *dir)
 	if (content_keep(content))
 		return 0;
 	room_nonce(nonce);
-	snprintf(hidden, sizeof hidden, ".gentilityfs-%s", nonce);
+	snprintf(hidden, sizeof hidden, ".gentilityfs-open-%s", nonce);
 	if ((c->hidden = tree_path(fs->tree, dir, hidden)) == NULL)
 		return -ENOMEM;
 	c->ops[0].keep = strrchr(c->hidden, '/') + 1;

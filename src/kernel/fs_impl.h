@@ -245,6 +245,8 @@ void fs_truncate_control(struct fuse_file_info *, uint64_t size);
  */
 bool fs_owner(
     struct fs *, fuse_req_t, const struct attr *dir, struct room_setattr *);
+/* A listing came: is there what a mount that ended badly has left? */
+void fs_clean(struct fs *, const struct listing *);
 /* An open file without a name is closed: its hidden name goes.  Owns path. */
 void fs_remove_hidden(struct fs *, char *path);
 

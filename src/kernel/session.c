@@ -99,6 +99,7 @@ hook_adopt_listing(
 	struct fs *fs = arg;
 
 	tree_adopt_listing(fs->tree, l, epoch, checked);
+	fs_clean(fs, l);
 	fs_walk_note_sent(fs, l->path, l->count);
 }
 

@@ -386,6 +386,15 @@ room_change_all(struct room *r, const struct room_change *c, size_t n,
 }
 
 int
+room_clean(struct room *r, const char *dir)
+{
+	struct script_change item = {.op = SCRIPT_CLEAN, .path = dir};
+	struct script_result result = {0};
+
+	return room_send_changes(r, API_CHANGE, false, &item, 1, &result);
+}
+
+int
 room_change(
     struct room *r, const struct room_change *c, struct room_changed *out)
 {

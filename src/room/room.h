@@ -239,6 +239,9 @@ struct room_changed {
 
 int room_change(
     struct room *, const struct room_change *, struct room_changed *);
+/* Remove our own hidden files that nobody needs any more, in a directory and in
+ * the temporary one. */
+int room_clean(struct room *, const char *dir);
 /* Several in one command, in order; stops at the first that fails. */
 int room_change_all(
     struct room *, const struct room_change *, size_t n, struct room_changed *);

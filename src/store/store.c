@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "store/recover.h"
+#include "store/run.h"
 #include "store/store_impl.h"
 
 #define PACK_MAX  ((uint64_t)8 * 1024 * 1024)
@@ -59,65 +60,6 @@ make_dirs(const char *path)
 	return error;
 }
 
-static void
-remove_run(const char *cache_dir, int at, const char *name, const char *label)
-{
-	struct dirent *e;
-	int fd;
-	bool others = false;
-	DIR *dir;
-
-	if ((fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) == -1)
-		return;
-	if ((dir = fdopendir(fd)) == NULL) {
-		close(fd);
-		return;
-	}
-	while ((e = readdir(dir)) != NULL)
-		if (strncmp(e->d_name, "work-", 5) == 0 &&
-		    strchr(e->d_name, '.') == NULL)
-			others |=
-			    !recover_work(cache_dir, name, e->d_name, label);
-	if (others) {
-		closedir(dir);
-		return;
-	}
-	rewinddir(dir);
-	while ((e = readdir(dir)) != NULL)
-		if (e->d_name[0] != '.' && strncmp(e->d_name, "work-", 5) != 0)
-			unlinkat(fd, e->d_name, 0);
-	closedir(dir);
-	unlinkat(at, name, AT_REMOVEDIR);
-}
-
-/* Remove what mounts that ended badly left: nobody holds their locks. */
-static void
-sweep_runs(const char *cache_dir, int at, const char *label)
-{
-	struct dirent *e;
-	char path[512];
-	DIR *dir;
-	int fd;
-
-	if ((fd = openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) == -1)
-		return;
-	if ((dir = fdopendir(fd)) == NULL) {
-		close(fd);
-		return;
-	}
-	while ((e = readdir(dir)) != NULL) {
-		if (strncmp(e->d_name, "run-", 4) != 0)
-			continue;
-		snprintf(path, sizeof path, "%s/lock", e->d_name);
-		if ((fd = openat(at, path, O_RDWR | O_CLOEXEC)) == -1)
-			continue;
-		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
-			remove_run(cache_dir, at, e->d_name, label);
-		close(fd);
-	}
-	closedir(dir);
-}
-
 int
 store_open(struct store **out, struct room *room, const char *dir,
     uint64_t limit, const char *label)
@@ -152,19 +94,8 @@ store_open(struct store **out, struct room *room, const char *dir,
 		error = -EPERM; /* somebody could put files under our feet */
 		goto uncached;
 	}
-	sweep_runs(dir, at, label);
-	if (asprintf(&s->dir, "%s/run-XXXXXX", dir) == -1) {
-		s->dir = NULL;
-		error = -ENOMEM;
-		goto fail;
-	}
-	if (mkdtemp(s->dir) == NULL ||
-	    (s->dir_fd = open(s->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) ==
-		-1 ||
-	    (s->lock_fd = openat(s->dir_fd, "lock",
-		 O_RDWR | O_CREAT | O_CLOEXEC, 0600)) == -1 ||
-	    flock(s->lock_fd, LOCK_EX | LOCK_NB) == -1)
-		error = -errno;
+	run_sweep(dir, at, label);
+	error = run_make(dir, &s->dir, &s->dir_fd, &s->lock_fd);
 	room_instance(room, instance);
 	if (error == 0)
 		disk_open(s, dir, instance);

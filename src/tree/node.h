@@ -65,6 +65,7 @@ struct dir {
 	uint64_t shown; /* the version that the kernel may have cached */
 	uint64_t vouched; /* when a link's text was last shown that is right
 			   * only as long as this is a directory; 0: never */
+	bool cleaned; /* what was left of ours there was seen to */
 	bool closed; /* can't be listed (EACCES): names are asked singly */
 };
 

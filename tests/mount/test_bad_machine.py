@@ -12,6 +12,7 @@ import socket
 import stat
 import subprocess
 import tempfile
+import time
 
 import pytest
 
@@ -341,6 +342,40 @@ def hold_open(path, count):
     return failed
 
 
+# -- what others left in the VM -------------------------------------------------
+
+def test_what_a_dead_mount_left_in_the_room_goes(any_room):
+    """U1: our own hidden files, once they are old, when somebody comes by; with
+    one command, and by no mount that is read-only."""
+    def make(name, age):
+        path = os.path.join(any_room.workspace, name)
+        put(any_room.workspace, name, "staged")
+        then = time.time() - age
+        os.utime(path, (then, then))
+        return path
+
+    hour = 3600
+    old = [make(f".gentilityfs-{i:016x}", 2 * hour) for i in range(3)]
+    young = [make(".gentilityfs-aaaaaaaaaaaaaaaa", hour // 2),
+             make(".gentilityfs-open-bbbbbbbbbbbbbbbb", 900 * hour),
+             make(".gentilityfs.conf", 900 * hour)]
+    with Mount(any_room, "ro") as m:
+        m.ls(W)
+        m.settle()
+    assert all(os.path.exists(path) for path in old)
+    with Mount(any_room) as m:
+        assert m.ls(W) == [".gentilityfs.conf"]
+        wait_until(lambda: not any(map(os.path.exists, old)), DEADLINE,
+                   "the end of what is old")
+        assert all(map(os.path.exists, young))
+        m.exec(W, "true")
+        m.forget()
+        assert m.ls(W) == [".gentilityfs.conf"]
+        m.exec(W, "touch x")
+        m.ls(W)
+        assert m.count()["command"] <= 3
+
+
 # -- clocks -----------------------------------------------------------------------
 
 def test_no_wait_and_no_age_is_told_by_the_clock_on_the_wall():
@@ -350,6 +385,9 @@ def test_no_wait_and_no_age_is_told_by_the_clock_on_the_wall():
         "store/disk.c",  # weeks, for what nobody has used
         "kernel/attr.c",  # the control file's times
         "room/room.c",  # the VM's clock, before that is known
+        "base/log.c",  # the times of its lines
+        "kernel/made.c",  # months, for what nobody has mounted
+        "store/run.c",  # an hour, for what was never finished
         "room/check.c",  # shown by --check
     }
     jumps = re.compile(r"CLOCK_REALTIME|\btime\((NULL|&|0)|gettimeofday|"

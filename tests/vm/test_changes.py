@@ -876,8 +876,15 @@ def test_evidence_is_forgotten(room):
     old.touch()
     new.touch()
     os.utime(old, (1, 1))
+    # What another mount may have open goes by when it was removed.
+    opened = room.tree / (".gentilityfs-open-" + token())
+    theirs = room.tree / ".gentilityfs-theirs"
+    for path in (opened, theirs):
+        path.touch()
+        os.utime(path, (1, 1))
     room.change("clean", path=room.tree)
     assert not old.exists() and new.exists()
+    assert opened.exists() and theirs.exists()
 
 
 def test_replaced_when_it_cannot_be_written_in_place(carrying_room):

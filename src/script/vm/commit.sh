@@ -8,7 +8,8 @@
 #				PARTS (offsets and lengths) all is a hole; "+":
 #				all of it is one
 #	Cl PATH			remove what is older than an hour, of PATH (a
-#				directory) and of the temporary directory
+#				directory) and of the temporary directory; what
+#				may be open somewhere once it is a week old
 Cr() {
 	j "$1" "$4"
 	g=$g.$$
@@ -59,5 +60,8 @@ Cl() {
 		find "$_f" -mindepth 1 -maxdepth 1 -type f \
 		    -name '.gentilityfs-[0-9a-f][0-9a-f]*' -user "$u" \
 		    -mmin +60 -exec rm -f {} +
+		find "$_f" -mindepth 1 -maxdepth 1 -type f \
+		    -name '.gentilityfs-open-*' -user "$u" \
+		    -ctime +6 -exec rm -f {} +
 	done
 }
