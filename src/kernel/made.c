@@ -71,7 +71,10 @@ made_put(struct made *m, struct link *key)
 	if (m->count >= MADE_MAX || (l = malloc(sizeof *l)) == NULL)
 		return NULL;
 	*l = *key;
-	RB_INSERT(made_links, &m->links, l);
+	if (RB_INSERT(made_links, &m->links, l) != NULL) {
+		free(l);
+		return NULL;
+	}
 	m->count++;
 	return l;
 }

@@ -1021,12 +1021,143 @@ test_names_of_control_files(void **state)
 	assert_false(control_name_parse(NULL, ".exec", &c));
 }
 
+/* A file that is open, and is listed once more. */
+static struct node *
+open_file(struct tree *t, const char *path)
+{
+	struct node *n = look_up(t, path);
+
+	tree_lock(t);
+	node_hold(n);
+	tree_unlock(t);
+	return n;
+}
+
+static void
+close_file(struct tree *t, struct node *n)
+{
+	tree_lock(t);
+	n->nlookup = 0;
+	node_release(t, n);
+	tree_unlock(t);
+}
+
+static void
+test_an_open_file_is_followed_to_another_name(void **state)
+{
+	const struct entry before[] = {
+	    file("log", 7, 10), file("log.1", 6, 99), {0}};
+	const struct entry behind[] = {
+	    file("log", 8, 1), file("log.1", 7, 10), file("log.2", 6, 99), {0}};
+	const struct entry ahead[] = {file("a", 7, 10), file("log", 8, 1), {0}};
+	struct tree *t = *state;
+	struct node *n;
+
+	adopt(t, "/", before);
+	n = open_file(t, "/log");
+	now += 10;
+	adopt(t, "/", behind);
+	assert_ptr_equal(find(t, "/log.1"), n);
+	assert_ptr_not_equal(find(t, "/log"), n);
+	assert_null(n->guess);
+	assert_false(n->replaced);
+	now += 10;
+	adopt(t, "/", ahead);
+	assert_ptr_equal(find(t, "/a"), n);
+	assert_null(SLIST_NEXT(SLIST_FIRST(&n->names), by_node));
+	close_file(t, n);
+}
+
+static void
+test_an_open_file_is_followed_to_another_directory(void **state)
+{
+	const struct entry top[] = {directory("d", 2), file("log", 7, 10), {0}};
+	const struct entry gone[] = {directory("d", 2), {0}};
+	const struct entry there[] = {file("log", 7, 10), {0}};
+	struct tree *t = *state;
+	struct node *n;
+
+	adopt(t, "/", top);
+	n = open_file(t, "/log");
+	now += 10;
+	/* The new directory is seen first, and is seen again. */
+	adopt(t, "/d", there);
+	assert_ptr_not_equal(find(t, "/d/log"), n);
+	adopt(t, "/", gone);
+	assert_true(SLIST_EMPTY(&n->names));
+	now += 10;
+	adopt(t, "/d", there);
+	assert_ptr_equal(find(t, "/d/log"), n);
+	close_file(t, n);
+}
+
+static void
+test_a_file_that_has_grown_is_only_a_guess(void **state)
+{
+	const struct entry before[] = {file("log", 7, 10), {0}};
+	const struct entry after[] = {file("log.1", 7, 12), {0}};
+	struct tree *t = *state;
+	struct attr guess;
+	struct node *n;
+
+	adopt(t, "/", before);
+	n = open_file(t, "/log");
+	now += 10;
+	adopt(t, "/", after);
+	assert_ptr_equal(find(t, "/log.1"), n);
+	assert_non_null(n->guess);
+	assert_int_equal(n->guess->size, 10);
+	assert_int_equal(n->attr.size, 12);
+	guess = *n->guess;
+	tree_lock(t);
+	node_confirm_guess(t, n, &guess, false);
+	tree_unlock(t);
+	/* It was not: it is what it was, and has no name. */
+	assert_null(find(t, "/log.1"));
+	assert_null(n->guess);
+	assert_int_equal(n->attr.size, 10);
+	now += 10;
+	adopt(t, "/", after);
+	tree_lock(t);
+	node_confirm_guess(t, n, &guess, true);
+	tree_unlock(t);
+	assert_ptr_equal(find(t, "/log.1"), n);
+	assert_int_equal(n->attr.size, 12);
+	close_file(t, n);
+}
+
+static void
+test_what_is_not_open_or_shorter_is_not_followed(void **state)
+{
+	const struct entry before[] = {
+	    file("closed", 5, 1), file("log", 7, 10), {0}};
+	const struct entry after[] = {
+	    file("c", 5, 1), file("log", 8, 1), file("x", 7, 9), {0}};
+	struct tree *t = *state;
+	struct node *n, *closed;
+
+	adopt(t, "/", before);
+	n = open_file(t, "/log");
+	closed = look_up(t, "/closed");
+	now += 10;
+	adopt(t, "/", after);
+	assert_ptr_not_equal(find(t, "/x"), n);
+	assert_true(SLIST_EMPTY(&n->names) && n->replaced);
+	assert_ptr_not_equal(find(t, "/c"), closed);
+	close_file(t, n);
+	forget(t, closed);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int
 main(void)
 {
 	static const struct CMUnitTest tests[] = {
+	    TEST(test_an_open_file_is_followed_to_another_name),
+	    TEST(test_an_open_file_is_followed_to_another_directory),
+	    TEST(test_a_file_that_has_grown_is_only_a_guess),
+	    TEST(test_what_is_not_open_or_shorter_is_not_followed),
 	    TEST(test_names_of_control_files),
 	    TEST(test_a_listing_adopted_twice_changes_nothing),
 	    TEST(test_differences_are_told_to_the_kernel),
