@@ -170,9 +170,11 @@ complete(struct parse *p)
 	/* The daemon leaves the directory it was started in. */
 	if (o->cacert != NULL) {
 		o->cacert = absolute(o->cacert);
-		if (access(o->cacert, R_OK) == -1)
-			return options_wrong(
+		if (access(o->cacert, R_OK) == -1) {
+			options_wrong(
 			    p, "-o cacert=%s: %s", o->cacert, strerror(errno));
+			return STATUS_FAILED;
+		}
 	}
 	if (o->key_file != NULL)
 		o->key_file = absolute(o->key_file);

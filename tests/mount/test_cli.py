@@ -129,7 +129,6 @@ USAGE = [
     (["-o", "cach_timeout=3"], "did you mean cache_timeout?"),
     (["-o", "keyfile=/x"], "did you mean key_file?"),
     (["--chekc"], "did you mean --check?"),
-    (["-o", "cacert=/none/such"], "/none/such: No such file"),
 ]
 
 

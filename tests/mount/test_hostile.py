@@ -653,6 +653,7 @@ def test_a_missing_or_bad_cacert_is_said(room, tmp_path):
         for path in ("/does/not/exist", str(junk)):
             done = mount_once(bad.url, room, str(point), f"cacert={path}")
             assert done.status == 1 and path.encode() in done.err, done
+            assert path == str(junk) or b"No such file" in done.err, done
             assert bad.requests == []
 
 
