@@ -43,7 +43,7 @@ struct compose_input {
 
 void compose_start(struct text *, const char *nonce, const struct compose_job *,
     unsigned long max);
-/* job: its token after "t.", or its number.  Waits for `steps' of 150 ms, for
+/* job: its token after "t.", or its number.  Waits for `steps' of 100 ms, for
  * output, and when there is some for `pause' seconds more; or until `fed'
  * parts of input were taken. */
 void compose_poll(struct text *, const char *nonce, const char *job,

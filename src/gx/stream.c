@@ -13,10 +13,10 @@
 
 /* The start waits so long for the end (s). */
 #define START_WAIT "1"
-/* One poll waits so long in the VM for output (0.15 s) ... */
-#define POLL_STEPS 130
+/* One poll waits so long in the VM for output (0.1 s) ... */
+#define POLL_STEPS 190
 /* ... so long where commands do not run side by side, with such gaps (ms). */
-#define SERIAL_STEPS 2
+#define SERIAL_STEPS 3
 #define SERIAL_GAP   700
 /* And so long for its answer (ms): what is later is lost, and asked anew. */
 #define POLL_LIMIT 60000

@@ -123,7 +123,7 @@ def test_a_long_command_survives_lost_connections(any_m, fault):
 def test_its_reader_may_have_enough(any_m):
     """G7: then the command is ended, as in any pipe."""
     seconds = marker()
-    done = pipe(any_m, f"gx sh -c 'sleep {seconds} & yes' | head -n 1\n"
+    done = pipe(any_m, f"gx sh -c 'sleep {seconds} & while echo y; do sleep 0.05; done' | head -n 1\n"
                        'echo "${PIPESTATUS[0]}"', timeout=DEADLINE)
     assert done.text == "y\n141\n" and done.err == b""
     gone(seconds)

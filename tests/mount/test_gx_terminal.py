@@ -120,7 +120,15 @@ def test_control_keys_are_the_vm_s(m):
         wait_until(lambda: alive(seconds), DEADLINE, "the command")
         s.type(b"\x1c")
         gone(seconds)
-        s.type(b"exit 5\r")
+        s.type(f"sleep {seconds}\r".encode())
+        wait_until(lambda: alive(seconds), DEADLINE, "the command")
+        s.type(b"\x1a")
+        s.type(b"jobs; kill -9 %1; echo st$?\r")
+        s.expect(b"Stopped")
+        s.expect(b"st0\n")
+        gone(seconds)
+        s.type(b"wait; jobs; exit 5\r")
+        s.type(b"exit 5\r")  # for a shell that still spoke of stopped jobs
         assert s.end() == 5
 
 

@@ -22,7 +22,7 @@
 #		job is over: then files may have changed.
 #	P TOKEN O E MAX STEPS PAUSE FED
 #		wait for output beyond O or E, the end, or until so many parts of
-#		input were taken: STEPS * 0.15 s at most; then for PAUSE more; T
+#		input were taken: STEPS * 0.1 s at most; then for PAUSE more; T
 # STATE is "running", "exit CODE", "dead" (it ended without leaving a code: it
 # was killed from outside, or the VM was restarted) or "gone" (no such job).
 #
@@ -85,7 +85,9 @@ N() {
 	echo "$n" >"$j/n"
 }
 z() {
-	o=$(wc -c <"$j/out") e=$(wc -c <"$j/err")
+	o=0 e=0
+	[ ! -s "$j/out" ] || o=$(wc -c <"$j/out")
+	[ ! -s "$j/err" ] || e=$(wc -c <"$j/err")
 	o=$((o)) e=$((e))
 }
 c() {
@@ -139,11 +141,11 @@ P() {
 		[ "$s" = running ] || break
 		z
 		[ "$o" -le "$2" ] && [ "$e" -le "$3" ] && [ $i -lt "$5" ] || break
-		[ $i -lt 7 ] || [ -f "$d/side" ] || break
+		[ $i -lt 10 ] || [ -f "$d/side" ] || break
 		read -r f <"$j/fed"
 		[ "$f" -lt "$7" ] || break
 		i=$((i + 1))
-		sleep 0.15 || { i=$((i + 6)); sleep 1; }
+		sleep 0.1 || { i=$((i + 9)); sleep 1; }
 	done
 	[ "$6" = 0 ] || [ "$s" != running ] || sleep "$6" || sleep 1
 	rm -f "$j/wait"
