@@ -137,8 +137,7 @@ store_rebase(struct store *s, const struct validator *old,
 	if (from->file != NULL &&
 	    (from->file->pack ||
 		(!alone && from->version.size <= REBASE_COPY &&
-		    intervals_cover(
-			&from->present, 0, from->version.size)))) {
+		    intervals_cover(&from->present, 0, from->version.size)))) {
 		good = (to->file = file_new(s)) != NULL &&
 		    copy_kept(from, to, keep);
 	} else if (alone) {
