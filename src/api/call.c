@@ -270,6 +270,9 @@ api_run(struct api *api, struct api_job *job)
 			break;
 		c = counted_attempt(api, job, n, &parse_error);
 		if (c.error == 0 && is_success(c.status) && !c.malformed) {
+			/* The command ran, but what came of it is lost. */
+			if (parse_error == -ENOMEM && job->kind == RETRY_USER)
+				parse_error = -EREMOTEIO;
 			if (parse_error != 0)
 				describe(job, &c, parse_error);
 			return parse_error;

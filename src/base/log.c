@@ -39,6 +39,7 @@ open_file(const char *path)
 	    O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW,
 	    0600);
 
+	/* cppcheck-suppress resourceLeak ; the caller has it */
 	return fd == -1 ? -errno : fd;
 }
 

@@ -479,12 +479,21 @@ content_keep(struct content *c)
 }
 
 void
-content_set_hidden(struct content *c, const char *path)
+content_set_hidden(struct content *c, char *path)
 {
 	pthread_mutex_lock(&c->lock);
 	free(c->hidden);
-	c->hidden = strdup(path);
+	c->hidden = path;
 	pthread_mutex_unlock(&c->lock);
+}
+
+char *
+content_take_hidden(struct content *c)
+{
+	char *path = c->hidden;
+
+	c->hidden = NULL;
+	return path;
 }
 
 /* Set once, while the file loses its name: no lock needed to read it. */

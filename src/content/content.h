@@ -83,8 +83,10 @@ bool content_end_send(struct content *, struct room_write *w, int error,
 /* Make sure that every byte stays readable without the VM's file: true if all
  * are here (and they are kept from now on). */
 bool content_keep(struct content *);
-/* The file has lost its name and has this one in the VM; copied. */
-void content_set_hidden(struct content *, const char *path);
+/* The file has lost its name and has this one in the VM; ours from now on. */
+void content_set_hidden(struct content *, char *path);
+/* That name, if any, for whoever removes it; the caller frees. */
+char *content_take_hidden(struct content *);
 const char *content_hidden(struct content *); /* NULL: none */
 
 /* Where the work file is; "": nowhere.  Only while nobody sends. */

@@ -65,6 +65,7 @@ change_hide(struct change_job *c)
 	    (n = tree_get(c->fs->tree, c->hides)) == NULL || n->content == NULL)
 		return;
 	content_set_hidden(n->content, c->hidden);
+	c->hidden = NULL;
 	/* Only the name has changed, but with it the file's ctime. */
 	old = attr_validator(&n->attr);
 	v = attr_validator(&now->kept);

@@ -445,8 +445,7 @@ fs_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		    content_is_untried(n->content) && !fs_is_sending(fs, n))
 			fs_send_later(fs, n);
 		if (file && n->opens == 1 && !n->local) {
-			if (content_hidden(n->content) != NULL)
-				hidden = strdup(content_hidden(n->content));
+			hidden = content_take_hidden(n->content);
 			content_close(n->content);
 			n->content = NULL;
 		}

@@ -91,7 +91,8 @@ fs_recover(struct fs *fs, uint64_t id, int error)
 	    : recover_put(fs, c, path, n->stale, where, sizeof where, &missing);
 	if (copied != 0) {
 		log_error("%s: not saved (%s), and no place to keep it: %s",
-		    path, strerror(-error), strerror(-copied));
+		    path == NULL ? "a file" : path, strerror(-error),
+		    strerror(-copied));
 	} else {
 		if (missing)
 			log_error("%s: parts of it are only in the VM, and "

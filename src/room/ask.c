@@ -198,7 +198,7 @@ batch_send(struct batch *b)
 	else
 		command = script_compose(tools, nonce, items, b->count, &len);
 	if (command == NULL) {
-		error = -ENAMETOOLONG;
+		error = -errno;
 		goto out;
 	}
 	if ((error = room_script(r,

@@ -108,7 +108,7 @@ send_changes(struct room *r, enum api_kind kind, bool repeat,
 	char tokens[FORGET_MAX][17];
 	size_t first_len, again_len, payload_len, i;
 	uint64_t began;
-	int error, tries;
+	int error = 0, tries;
 
 	if (tools == SCRIPT_TOOLS_UNKNOWN)
 		return -ESTALE; /* it was meant for another VM */
@@ -117,14 +117,17 @@ send_changes(struct room *r, enum api_kind kind, bool repeat,
 		forget_now(r, items, n, tokens);
 	for (i = 0; i < n; i++)
 		items[i].again = repeat;
-	first = script_compose_changes(tools, nonce, items, n, &first_len);
+	if ((first = script_compose_changes(
+		 tools, nonce, items, n, &first_len)) == NULL)
+		error = -errno;
 	for (i = 0; i < n; i++)
 		items[i].again = 1;
-	again = script_compose_changes(tools, nonce, items, n, &again_len);
-	if (first == NULL || again == NULL) {
-		error = -ENAMETOOLONG;
+	if (error == 0 &&
+	    (again = script_compose_changes(
+		 tools, nonce, items, n, &again_len)) == NULL)
+		error = -errno;
+	if (error != 0)
 		goto out;
-	}
 	command = (struct room_command){
 	    kind, tools, nonce, first, first_len, again, again_len, cancel};
 	for (tries = 0;; tries++) {

@@ -106,6 +106,9 @@ room_explain(
 		    "cannot reach %s%s%.120s; check the network and -o url=URL",
 		    c->base_url, colon, cause);
 		break;
+	case -ENOMEM:
+		snprintf(detail, 512, "out of memory");
+		break;
 	case -ENOTSUP:
 		snprintf(detail, 512,
 		    "the VM lacks tools: it needs sh, find, stat and base64 "
@@ -147,7 +150,7 @@ room_first_command(struct room *r, const struct script_item *item,
 	else
 		command = script_compose(tools, nonce, item, n, &len);
 	if (command == NULL) {
-		error = -ENAMETOOLONG;
+		error = -errno;
 		goto out;
 	}
 	if ((error = room_command(r,

@@ -46,7 +46,7 @@ read_by_command(struct room *r, const char *path, const struct attr *attr,
 	command = script_compose_read(
 	    tools, nonce, path, offset, len, lend, &command_len);
 	if (command == NULL)
-		return -ENAMETOOLONG;
+		return errno == ENAMETOOLONG ? -ENAMETOOLONG : -ENOMEM;
 	error = room_script(r,
 	    &(struct room_command){.kind = API_BULK,
 		.tools = tools,

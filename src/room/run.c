@@ -88,8 +88,12 @@ run_stage(struct room *r, const char *command, size_t len, char **out,
 	free(text);
 	if (error != 0)
 		return error;
-	*out_len = asprintf(out, ". /tmp/.gentilityfs-%s", token);
-	return *out == NULL ? -ENOMEM : 0;
+	if ((head = asprintf(out, ". /tmp/.gentilityfs-%s", token)) == -1) {
+		*out = NULL;
+		return -ENOMEM;
+	}
+	*out_len = head;
+	return 0;
 }
 
 int

@@ -255,7 +255,7 @@ add_form_and_data(
 		text = base64_encode(ch->data, ch->data_len, &len);
 	}
 	if (text == NULL) {
-		command_fail(c);
+		command_fail(c, ENOMEM);
 		goto out;
 	}
 	command_add(c, form);
@@ -376,7 +376,7 @@ add_expected(struct command *c, enum script_tools tools, const struct attr *a)
 		command_addf(c, "%" PRId64 ".%09ld0'", (int64_t)sec, ns);
 	else if (gmtime_r(&sec, &tm) == NULL ||
 	    strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S", &tm) == 0)
-		command_fail(c);
+		command_fail(c, ENAMETOOLONG);
 	else
 		command_addf(c, "%s.%09ld +0000'", date, ns);
 }
@@ -424,7 +424,7 @@ add_arguments(
 			    S_ISCHR(ch->mode) ? 'c' : 'b', ch->major,
 			    ch->minor);
 		else
-			command_fail(c);
+			command_fail(c, ENAMETOOLONG);
 		add_new_owner(c, ch);
 		break;
 	case SCRIPT_CHMOD:
@@ -512,9 +512,9 @@ script_compose_changes(enum script_tools tools, const char *nonce,
 		if (change_valid(&changes[i]))
 			needs |= change_needs(&changes[i]);
 		else
-			command_fail(&c);
+			command_fail(&c, ENAMETOOLONG);
 	if (tools == SCRIPT_TOOLS_UNKNOWN)
-		command_fail(&c);
+		command_fail(&c, ENAMETOOLONG);
 	command_add_records(&c, tools);
 	command_add(&c, vm_change);
 	if (needs & NEEDS_NAME)

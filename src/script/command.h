@@ -8,11 +8,12 @@
 
 /*
  * A command being put together, for script.c and script_change.c.  text is
- * NULL once something failed; then all of these do nothing.
+ * NULL once something failed, with the errno why; then all of these do nothing.
  */
 struct command {
 	char *text;
 	size_t len, size;
+	int error;
 	bool deep; /* it has the program for deep paths */
 };
 
@@ -27,7 +28,7 @@ void command_add(struct command *, const char *text);
 void command_addf(struct command *, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 void command_add_quoted(struct command *, const char *text);
-void command_fail(struct command *);
+void command_fail(struct command *, int error);
 
 /*
  * Paths that may be too long for one system call (script_deep.c): on the line
@@ -41,7 +42,8 @@ void command_add_path(struct command *, int fd, const char *path);
 /* Does the change name two paths of the VM, and tell of both? */
 bool script_has_two_paths(enum script_change_op);
 
-/* The command, or NULL when something failed or it grew too long. */
+/* The command, or NULL and errno: ENOMEM; ENAMETOOLONG when it grew too long or
+ * holds what no command can say. */
 char *command_end(struct command *, size_t *len);
 
 #endif

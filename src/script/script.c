@@ -22,8 +22,7 @@ command_add(struct command *c, const char *text)
 	if (c->len + n >= c->size) {
 		c->size = (c->len + n) * 2 + 1;
 		if ((p = realloc(c->text, c->size)) == NULL) {
-			free(c->text);
-			c->text = NULL;
+			command_fail(c, ENOMEM);
 			return;
 		}
 		c->text = p;
@@ -33,8 +32,10 @@ command_add(struct command *c, const char *text)
 }
 
 void
-command_fail(struct command *c)
+command_fail(struct command *c, int error)
 {
+	if (c->text != NULL)
+		c->error = error;
 	free(c->text);
 	c->text = NULL;
 }
@@ -57,7 +58,7 @@ command_add_quoted(struct command *c, const char *text)
 	char *quoted = script_quote(text);
 
 	if (quoted == NULL) {
-		command_fail(c);
+		command_fail(c, ENOMEM);
 		return;
 	}
 	command_add(c, quoted);
@@ -77,6 +78,7 @@ command_begin(struct command *c, const char *nonce)
 	c->len = 0;
 	c->deep = false;
 	c->size = 8192;
+	c->error = ENOMEM;
 	c->text = nonce_valid(nonce) ? malloc(c->size) : NULL;
 	command_add(c, "");
 }
@@ -126,8 +128,10 @@ command_end(struct command *c, size_t *len)
 
 	/* With the toolkit it does not carry these. */
 	if (c->len - programs > SCRIPT_MAX - SCRIPT_LOAD_MAX)
-		command_fail(c);
+		command_fail(c, ENAMETOOLONG);
 	*len = c->len;
+	if (c->text == NULL)
+		errno = c->error;
 	return c->text;
 }
 

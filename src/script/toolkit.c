@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -102,7 +103,7 @@ static char *
 whole_end(struct command *c, size_t *len)
 {
 	if (c->len > SCRIPT_MAX)
-		command_fail(c);
+		command_fail(c, ENAMETOOLONG);
 	*len = c->len;
 	return c->text;
 }
@@ -127,12 +128,11 @@ script_with_toolkit(const char *command, enum script_tools tools,
 static void
 add_text(struct command *c, bool plain)
 {
-	const char *nothing = "";
 	const char *text = toolkit.text;
 
 	if (text == NULL || (!plain && toolkit.packed == NULL)) {
-		command_fail(c);
-		text = nothing;
+		command_fail(c, ENOMEM);
+		return;
 	}
 	if (plain) {
 		command_add(c, "k=");

@@ -71,6 +71,19 @@ disk_checksum(int fd, uint64_t base, uint64_t size, uint32_t *out)
 	return at == size;
 }
 
+/* A directory to read, or NULL; then nothing is left open. */
+static DIR *
+disk_dir(int at, const char *name)
+{
+	int fd =
+	    openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *dir = fd == -1 ? NULL : fdopendir(fd);
+
+	if (dir == NULL && fd != -1)
+		close(fd);
+	return dir;
+}
+
 /* Remove the saved contents of instances that are long gone. */
 static void
 disk_sweep(int cache_fd, const char *keep)
@@ -78,11 +91,8 @@ disk_sweep(int cache_fd, const char *keep)
 	struct dirent *e, *f;
 	struct stat st;
 	DIR *dir, *sub;
-	int fd;
 
-	if ((fd = openat(cache_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) ==
-		-1 ||
-	    (dir = fdopendir(fd)) == NULL)
+	if ((dir = disk_dir(cache_fd, ".")) == NULL)
 		return;
 	while ((e = readdir(dir)) != NULL) {
 		if (strncmp(e->d_name, "saved-", 6) != 0 ||
@@ -91,14 +101,11 @@ disk_sweep(int cache_fd, const char *keep)
 			-1 ||
 		    !S_ISDIR(st.st_mode) ||
 		    st.st_mtime + DISK_AGE_S > time(NULL) ||
-		    (fd = openat(cache_fd, e->d_name,
-			 O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) ==
-			-1 ||
-		    (sub = fdopendir(fd)) == NULL)
+		    (sub = disk_dir(cache_fd, e->d_name)) == NULL)
 			continue;
 		while ((f = readdir(sub)) != NULL)
 			if (f->d_name[0] != '.')
-				unlinkat(fd, f->d_name, 0);
+				unlinkat(dirfd(sub), f->d_name, 0);
 		closedir(sub);
 		unlinkat(cache_fd, e->d_name, AT_REMOVEDIR);
 	}
@@ -113,10 +120,8 @@ disk_scan(struct store *s)
 	struct dirent *e;
 	size_t count = 0;
 	DIR *dir;
-	int fd;
 
-	fd = openat(s->saved_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd == -1 || (dir = fdopendir(fd)) == NULL)
+	if ((dir = disk_dir(s->saved_fd, ".")) == NULL)
 		return;
 	while ((e = readdir(dir)) != NULL && count < DISK_NAMES) {
 		if (e->d_name[0] == '.')

@@ -110,6 +110,8 @@ uncached:
 	*out = s;
 	return 0;
 fail:
+	if (at != -1)
+		close(at);
 	store_close(s);
 	return error;
 }

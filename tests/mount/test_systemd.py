@@ -112,6 +112,13 @@ def overlay_script(top):
             mount -t overlay -o lowerdir=/usr/$dir,upperdir={top}/o/$dir,\
 workdir={top}/o/$dir.work none /usr/$dir || exit 99
         done
+        # fusermount3 looks there what is mounted.
+        if ! [ -e /etc/mtab ]; then
+            mkdir {top}/o/etc {top}/o/etc.work
+            mount -t overlay -o lowerdir=/etc,upperdir={top}/o/etc,\
+workdir={top}/o/etc.work none /etc || exit 99
+            ln -s /proc/self/mounts /etc/mtab
+        fi
         cp {DRIVER} /usr/bin/gentilityfs
         ln -s /usr/bin/gentilityfs /usr/sbin/mount.gentilityfs
         ln -s /usr/bin/gentilityfs /usr/sbin/mount.fuse.gentilityfs

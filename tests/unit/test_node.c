@@ -124,6 +124,25 @@ find(struct tree *t, const char *path)
 	return n;
 }
 
+/* What has to be there; tree locked. */
+static struct node *
+present(struct tree *t, const char *path)
+{
+	struct node *n = tree_find(t, path);
+
+	assert_non_null(n);
+	return n;
+}
+
+static struct dentry *
+named(struct node *dir, const char *name)
+{
+	struct dentry *d = tree_lookup(dir, name);
+
+	assert_non_null(d);
+	return d;
+}
+
 /* The kernel looks a name up, and so knows the node from now on. */
 static struct node *
 look_up(struct tree *t, const char *path)
@@ -389,15 +408,15 @@ test_renames(void **state)
 
 	adopt(t, "/", top);
 	adopt(t, "/d", below);
-	a = find(t, "/a");
-	d = find(t, "/d");
+	assert_non_null(a = find(t, "/a"));
+	assert_non_null(d = find(t, "/d"));
 	tree_lock(t);
 	root = tree_root(t);
 	/* Over an existing file, into a directory, a directory itself. */
-	assert_int_equal(tree_rename(t, tree_lookup(root, "a"), root, "f"), 0);
-	assert_int_equal(tree_rename(t, tree_lookup(root, "f"), d, "x"), 0);
-	assert_int_equal(tree_rename(t, tree_lookup(root, "d"), root, "e"), 0);
-	assert_int_equal(tree_rename(t, tree_lookup(root, "e"), root, "e"), 0);
+	assert_int_equal(tree_rename(t, named(root, "a"), root, "f"), 0);
+	assert_int_equal(tree_rename(t, named(root, "f"), d, "x"), 0);
+	assert_int_equal(tree_rename(t, named(root, "d"), root, "e"), 0);
+	assert_int_equal(tree_rename(t, named(root, "e"), root, "e"), 0);
 	assert_ptr_equal(node_parent(a), d);
 	path = tree_path(t, a, NULL);
 	assert_string_equal(path, "/e/x");
@@ -420,10 +439,10 @@ test_a_removed_file_that_is_open_has_no_path(void **state)
 	struct node *a;
 
 	adopt(t, "/", all);
-	a = find(t, "/a");
+	assert_non_null(a = find(t, "/a"));
 	tree_lock(t);
 	node_hold(a);
-	tree_remove(t, tree_lookup(tree_root(t), "a"));
+	tree_remove(t, named(tree_root(t), "a"));
 	errno = 0;
 	assert_null(tree_path(t, a, NULL));
 	assert_int_equal(errno, ENOENT);
@@ -572,10 +591,10 @@ test_an_old_listing_does_not_undo_an_own_change(void **state)
 	make(t, tree_root(t), &made);
 	tree_touch_dir(t, tree_root(t));
 	tree_lose_name(t, tree_root(t), "c");
-	tree_remove(t, tree_lookup(tree_root(t), "c"));
+	tree_remove(t, named(tree_root(t), "c"));
 	saved.ctime = 7;
 	tree_next_epoch(t);
-	tree_adopt_own(t, tree_find(t, "/d"), &saved, now);
+	tree_adopt_own(t, present(t, "/d"), &saved, now);
 	tree_unlock(t);
 	now += 10;
 	adopt_late(t, old, epoch);
@@ -614,7 +633,7 @@ test_a_later_change_is_asked_for_again(void **state)
 	tree_lock(t);
 	tree_next_epoch(t);
 	ours.ctime = 7;
-	tree_adopt_own(t, tree_find(t, "/a"), &ours, now);
+	tree_adopt_own(t, present(t, "/a"), &ours, now);
 	tree_unlock(t);
 	now += 10;
 	a[0].attr.ctime = 8;
@@ -642,11 +661,12 @@ test_own_answers_in_the_other_order(void **state)
 	newer.nlink = 4;
 	older.ctime = 7;
 	older.nlink = 3;
+	assert_non_null(d);
 	tree_adopt_own(t, d, &newer, now);
 	tree_adopt_own(t, d, &older, now);
 	assert_int_equal(d->attr.nlink, 4);
 	link.mode = S_IFLNK | 0777;
-	tree_adopt_own(t, tree_find(t, "/a"), &link, now);
+	tree_adopt_own(t, present(t, "/a"), &link, now);
 	assert_true(S_ISREG(tree_find(t, "/a")->attr.mode));
 	assert_false(dir_fresh(t, tree_root(t)->dir, UINT64_MAX));
 	tree_unlock(t);
@@ -691,7 +711,7 @@ test_more_lost_names_than_are_remembered(void **state)
 	other = tree_epoch(t);
 	for (i = 1; i < 300; i++) {
 		snprintf(name, sizeof name, "n%u", i);
-		tree_lose_name(t, tree_find(t, "/d"), name);
+		tree_lose_name(t, present(t, "/d"), name);
 	}
 	tree_unlock(t);
 	adopt_late(t, old, epoch);
@@ -727,8 +747,7 @@ test_a_directory_that_moved_is_asked_for_again(void **state)
 	tree_lock(t);
 	tree_touch_dir(t, tree_root(t));
 	assert_int_equal(
-	    tree_rename(t, tree_lookup(tree_root(t), "a"), tree_root(t), "b"),
-	    0);
+	    tree_rename(t, named(tree_root(t), "a"), tree_root(t), "b"), 0);
 	tree_move_dir(t, tree_find(t, "/b"));
 	tree_unlock(t);
 	tree_adopt_listing(t, &l, epoch, now);
@@ -763,7 +782,7 @@ test_unsent_changes_survive_a_listing(void **state)
 	struct node *a, *b;
 
 	adopt(t, "/", before);
-	a = find(t, "/a");
+	assert_non_null(a = find(t, "/a"));
 	b = find(t, "/b");
 	a->local = b->local = true;
 	a->attr.size = 5;
@@ -859,8 +878,8 @@ test_stale_directories_the_latest_used_first(void **state)
 	adopt(t, "/", top);
 	adopt(t, "/a", none);
 	adopt(t, "/b", none);
-	tree_use_dir(t, find(t, "/a"));
-	tree_use_dir(t, find(t, "/b"));
+	tree_use_dir(t, present(t, "/a"));
+	tree_use_dir(t, present(t, "/b"));
 	assert_int_equal(tree_stale_dirs(t, 0, 0, paths, 4), 0);
 	now += TRUST;
 	assert_int_equal(tree_stale_dirs(t, 0, 0, paths, 4), 2);
@@ -902,11 +921,11 @@ test_the_longest_unused_is_forgotten_first(void **state)
 		adopt(t, dirs[i], in);
 		now += 10000;
 	}
-	tree_use_dir(t, find(t, "/a"));
+	tree_use_dir(t, present(t, "/a"));
 	known = look_up(t, "/b/2");
-	node_hold(find(t, "/c/3"));
+	node_hold(present(t, "/c/3"));
 	now += 10000;
-	tree_use_dir(t, find(t, "/"));
+	tree_use_dir(t, present(t, "/"));
 	assert_int_equal(tree_count(t), 17);
 	tree_shrink(t, 17);
 	assert_int_equal(tree_count(t), 17);
