@@ -128,6 +128,12 @@ ready_value()
 	sed -n 's/.*"'"$1"'": *"\([^"]*\)".*/\1/p' "$state/ready"
 }
 
+# The local room answers, or never will.
+room_decided()
+{
+	[ -s "$state/ready" ] || ! kill -0 "$(cat "$state/pid")"
+}
+
 start_room()
 {
 	mkdir -p "$room"
@@ -136,11 +142,18 @@ start_room()
 	    --key-file "$state/key" --ready-file "$state/ready" --port 0 \
 	    >"$state/roomd.log" 2>&1 </dev/null &
 	echo $! >"$state/pid"
-	until_true test -s "$state/ready" || {
+	if ! until_true room_decided || [ ! -s "$state/ready" ]; then
 		cat "$state/roomd.log" >&2
+		why=
+		if grep -q namespaces "$state/roomd.log"; then
+			why=": its commands run within walls of namespaces, which this
+machine does not give you. Run it as root; in a container, start that with:
+docker run --device /dev/fuse --cap-add SYS_ADMIN --security-opt
+seccomp=unconfined --security-opt apparmor=unconfined"
+		fi
 		stop
-		die "the local room did not start"
-	}
+		die "the local room did not start$why"
+	fi
 	# The sample project becomes part of the VM user's home.
 	home=$(ready_value home)
 	cp -R contrib/demo/weather "$home/"

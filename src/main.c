@@ -104,6 +104,7 @@ detach(void)
 	}
 	close(fds[0]);
 	parent_fd = fds[1];
+	log_attend(true);
 	/* Who interrupts the command interrupts the mount. */
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	setsid();
@@ -120,6 +121,7 @@ release_parent(void)
 
 	if (parent_fd == -1)
 		return;
+	log_attend(false);
 	if ((null = open("/dev/null", O_RDWR | O_CLOEXEC)) != -1) {
 		dup2(null, STDIN_FILENO);
 		dup2(null, STDOUT_FILENO);

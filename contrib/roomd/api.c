@@ -206,7 +206,8 @@ boot_status(double progress)
 	static const char *const steps[] = {"active", "network_allocated",
 	    "ftap_created", "image_generated", "vm_started", "vm_booted"};
 
-	return progress >= 1 ? "ready" : steps[(int)(progress * 6)];
+	/* A sixth of a number of polls is not exact. */
+	return progress >= 1 ? "ready" : steps[(int)(progress * 6 + 1e-9)];
 }
 
 static bool
@@ -215,8 +216,11 @@ not_ready(struct request *req, struct answer *a)
 	if (room_progress(&req->server->room) >= 1)
 		return false;
 	(void)strlcpy(req->log.fault, "not_ready", sizeof(req->log.fault));
-	answer_error(a, 503, "instance_not_ready",
-	    "The instance is not ready, retry after a short delay");
+	if (req->sw->boot_refuse == BOOT_REFUSE_404)
+		no_instance(req, a);
+	else
+		answer_error(a, 503, "instance_not_ready",
+		    "The instance is not ready, retry after a short delay");
 	return true;
 }
 
@@ -238,9 +242,11 @@ create_answer(struct request *req, struct answer *a)
 	req->log.ran = fresh;
 	if (fresh && req->sw->boot > 0)
 		room_set_not_ready(room, req->sw->boot);
-	progress = room_progress(room);
+	if (fresh && req->sw->boot_polls > 0)
+		room_set_polls(room, req->sw->boot_polls * 6);
+	progress = room_poll(room);
 	id = req->fault.instance_id != NULL ? req->fault.instance_id : in->id;
-	if (progress < 1) {
+	if (progress < 1 && req->sw->boot_answer == BOOT_ANSWER_503) {
 		a->status = 503;
 		buf_puts(b,
 		    "{\"error\":\"instance_not_ready\",\"message\":"

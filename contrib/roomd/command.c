@@ -34,6 +34,51 @@ has_nul_escape(const struct buf *b)
 	return false;
 }
 
+/* What happens to a command that is too large, or its body; -EINVAL. */
+static int
+refuse_size(struct request *req, struct answer *a)
+{
+	struct instance *in;
+
+	(void)strlcpy(req->log.fault, "too_large", sizeof(req->log.fault));
+	switch (req->sw->too_large) {
+	case TOO_LARGE_400:
+		answer_error(a, 400, "bad_request", "Invalid request");
+		break;
+	case TOO_LARGE_422:
+		answer_error(a, 422, "unprocessable", "'command' is too long");
+		break;
+	case TOO_LARGE_HTML:
+		a->status = 413;
+		a->type = "text/html";
+		buf_puts(&a->body,
+		    "<html>\r\n<head><title>413 Request Entity Too Large"
+		    "</title></head>\r\n</html>\r\n");
+		break;
+	case TOO_LARGE_RESET:
+		a->end = ANSWER_RESET;
+		break;
+	case TOO_LARGE_E2BIG:
+		in = room_get(&req->server->room);
+		if (in != NULL) {
+			buf_printf(&a->body,
+			    "{\"instance_id\":\"%s\",\"command\":\"\","
+			    "\"result\":"
+			    "{\"output\":\"sh: Argument list too long\","
+			    "\"exit_code\":126,\"files_changed\":[]},"
+			    "\"status\":\"error\"}",
+			    in->id);
+			instance_unref(in);
+			break;
+		}
+		/* FALLTHROUGH */
+	default:
+		answer_error(a, 413, "payload_too_large",
+		    "The request body is too large");
+	}
+	return -EINVAL;
+}
+
 /* Take the command out of the body; -EINVAL with the answer made. */
 int
 command_parse(struct request *req, struct answer *a)
@@ -43,11 +88,8 @@ command_parse(struct request *req, struct answer *a)
 	cJSON *json;
 	const char *s;
 
-	if (req->body_too_large) {
-		answer_error(a, 413, "payload_too_large",
-		    "The request body is too large");
-		return -EINVAL;
-	}
+	if (req->body_too_large)
+		return refuse_size(req, a);
 	if (type == NULL || strncasecmp(type, "application/json", 16) != 0) {
 		answer_error(a, 415, "unsupported_media_type",
 		    "Content-Type has to be application/json");
@@ -71,6 +113,9 @@ command_parse(struct request *req, struct answer *a)
 			req->log.command_len = strlen(s);
 	}
 	cJSON_Delete(json);
+	if (req->log.command != NULL && req->sw->command_limit > 0 &&
+	    (double)req->log.command_len > req->sw->command_limit)
+		return refuse_size(req, a);
 	if (req->log.command != NULL)
 		return 0;
 	answer_error(a, 400, "bad_request",
@@ -172,8 +217,12 @@ command_answer(struct request *req, struct instance *in, struct answer *a)
 	    req->fault.instance_id != NULL ? req->fault.instance_id : in->id;
 	int error;
 
+	if (sw->serial)
+		(void)pthread_mutex_lock(&req->server->serial);
 	error = instance_run(
 	    in, req->log.command, req->log.command_len, &opts, &res);
+	if (sw->serial)
+		(void)pthread_mutex_unlock(&req->server->serial);
 	if (error != 0) {
 		req->log.ran = error == -EREMOTEIO;
 		if (error == -ENOTCONN)

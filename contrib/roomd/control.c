@@ -105,6 +105,7 @@ set_defaults(struct server *srv)
 		(void)pthread_mutex_unlock(&srv->lock);
 		sw = old;
 		room_set_not_ready(&srv->room, 0);
+		room_set_polls(&srv->room, 0);
 		error = faults_set(&srv->faults, none);
 	}
 	switches_unref(sw);

@@ -383,6 +383,17 @@ handle(void *cls, struct MHD_Connection *conn, const char *url,
 		if ((double)req->log.bytes_in > req->sw->max_body &&
 		    req->log.kind != KIND_CONTROL)
 			req->body_too_large = true;
+		if (req->body_too_large &&
+		    req->sw->too_large == TOO_LARGE_RESET) {
+			/* While the rest of it is still being sent. */
+			(void)strlcpy(req->log.fault, "too_large",
+			    sizeof(req->log.fault));
+			finish(req);
+			reset_connection(req->conn);
+			return MHD_NO;
+		}
+		if (req->body_too_large)
+			;
 		else if (req->log.bytes_in <= BODY_KEPT)
 			buf_put(&req->body, data, *size);
 		*size = 0;

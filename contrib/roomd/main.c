@@ -23,7 +23,9 @@ static const char usage_text[] =
     "usage: gentility-roomd [--root ROOTFS | --dir DIR] [--busybox]\n"
     "           [--port N] [--log FILE] [--profile UUID] [--room NAME]\n"
     "           [--key-file FILE] [--ready-file FILE] [--home PATH]\n"
-    "           [--shell PATH] [--user UID] [--no-instance]\n"
+    "           [--shell PATH] [--user UID] [--workdir PATH]\n"
+    "           [--env NAME=VALUE]... [--without TOOL,...] [--no-instance]\n"
+    "           [--body-limit N] [--command-limit N] [--set SWITCH=VALUE]...\n"
     "           [--allow-unconfined] [--die-with-parent]\n";
 
 enum option_id {
@@ -39,6 +41,12 @@ enum option_id {
 	OPT_HOME,
 	OPT_SHELL,
 	OPT_USER,
+	OPT_WORKDIR,
+	OPT_ENV,
+	OPT_WITHOUT,
+	OPT_SET,
+	OPT_BODY_LIMIT,
+	OPT_COMMAND_LIMIT,
 	OPT_NO_INSTANCE,
 	OPT_UNCONFINED,
 	OPT_FOREGROUND,
@@ -58,6 +66,12 @@ static const struct option long_options[] = {
     {"home", required_argument, NULL, OPT_HOME},
     {"shell", required_argument, NULL, OPT_SHELL},
     {"user", required_argument, NULL, OPT_USER},
+    {"workdir", required_argument, NULL, OPT_WORKDIR},
+    {"env", required_argument, NULL, OPT_ENV},
+    {"without", required_argument, NULL, OPT_WITHOUT},
+    {"set", required_argument, NULL, OPT_SET},
+    {"body-limit", required_argument, NULL, OPT_BODY_LIMIT},
+    {"command-limit", required_argument, NULL, OPT_COMMAND_LIMIT},
     {"no-instance", no_argument, NULL, OPT_NO_INSTANCE},
     {"allow-unconfined", no_argument, NULL, OPT_UNCONFINED},
     {"foreground", no_argument, NULL, OPT_FOREGROUND},
@@ -76,6 +90,11 @@ struct settings {
 	const char *ready_file;
 	const char *home;
 	const char *shell;
+	const char *workdir;
+	const char *without;
+	const char *env[VM_ENV_MAX + 1];
+	size_t nenv;
+	struct switches *switches; /* as they are at the start */
 	unsigned port;
 	uid_t uid;
 	bool busybox;
@@ -114,6 +133,27 @@ parse_number(const char *option, const char *s, unsigned max)
 		errx(2, "--%s wants a number up to %u, not '%s'", option, max,
 		    s);
 	return (unsigned)n;
+}
+
+/* Throw a switch before the start; prefix: "" or NAME=. */
+static void
+throw_switch(struct settings *set, const char *prefix, const char *value)
+{
+	char *text = join(prefix, value), why[ROOM_WHY];
+
+	if (switches_set(set->switches, text, why, sizeof(why)) != 0)
+		errx(2, "%s", why);
+	free(text);
+}
+
+static void
+add_env(struct settings *set, const char *setting)
+{
+	if (setting[0] == '=' || strchr(setting, '=') == NULL)
+		errx(2, "--env wants NAME=VALUE, not '%s'", setting);
+	if (set->nenv == VM_ENV_MAX)
+		errx(2, "--env at most %d times", VM_ENV_MAX);
+	set->env[set->nenv++] = check(strdup(setting));
 }
 
 static void
@@ -168,6 +208,27 @@ parse_options(int argc, char **argv, struct settings *set)
 		case OPT_USER:
 			set->uid = parse_number("user", optarg, 65533);
 			break;
+		case OPT_WORKDIR:
+			if (optarg[0] != '/')
+				errx(2, "--workdir wants an absolute path");
+			/* Its init wipes the arguments. */
+			set->workdir = check(strdup(optarg));
+			break;
+		case OPT_ENV:
+			add_env(set, optarg);
+			break;
+		case OPT_WITHOUT:
+			set->without = optarg;
+			break;
+		case OPT_SET:
+			throw_switch(set, "", optarg);
+			break;
+		case OPT_BODY_LIMIT:
+			throw_switch(set, "max_body=", optarg);
+			break;
+		case OPT_COMMAND_LIMIT:
+			throw_switch(set, "command_limit=", optarg);
+			break;
 		case OPT_NO_INSTANCE:
 			set->no_instance = true;
 			break;
@@ -192,6 +253,8 @@ parse_options(int argc, char **argv, struct settings *set)
 		errx(2, "--root and --dir exclude each other");
 	if (set->root != NULL && set->busybox)
 		errx(2, "--root and --busybox exclude each other");
+	if (set->root != NULL && set->without != NULL)
+		errx(2, "--root and --without exclude each other");
 	if (set->uid != 0 && geteuid() != 0)
 		errx(2, "--user needs to be started as root");
 }
@@ -247,6 +310,9 @@ make_spec(const struct settings *set, struct vm_spec *spec)
 	spec->uid = set->uid;
 	spec->shell =
 	    check(strdup(set->shell != NULL ? set->shell : "/bin/sh"));
+	spec->workdir = set->workdir;
+	spec->without = set->without;
+	memcpy(spec->env, set->env, sizeof(spec->env));
 	(void)getrlimit(RLIMIT_NOFILE, &spec->nofile);
 	spec->scratch = join(tmp != NULL && tmp[0] == '/' ? tmp : "/tmp",
 	    "/gentility-roomd.XXXXXX");
@@ -417,7 +483,8 @@ serve(struct server *srv, const struct settings *set, struct vm_spec *spec,
 	make_key(srv->key);
 	faults_init(&srv->faults);
 	(void)pthread_mutex_init(&srv->lock, NULL);
-	srv->switches = check(switches_default());
+	(void)pthread_mutex_init(&srv->serial, NULL);
+	srv->switches = set->switches;
 	room_init(&srv->room, spec, sp);
 	srv->room.name = check(strdup(set->room));
 	if (set->profile != NULL)
@@ -455,6 +522,7 @@ serve(struct server *srv, const struct settings *set, struct vm_spec *spec,
 	switches_unref(srv->switches);
 	faults_destroy(&srv->faults);
 	reqlog_close(&srv->log);
+	(void)pthread_mutex_destroy(&srv->serial);
 	(void)pthread_mutex_destroy(&srv->lock);
 	explicit_bzero(srv->key, sizeof(srv->key));
 	return error != 0 ? 1 : 0;
@@ -476,6 +544,7 @@ main(int argc, char **argv)
 		null = open("/dev/null", O_RDWR);
 	} while (null >= 0 && null <= 2);
 	(void)close(null);
+	set.switches = check(switches_default());
 	parse_options(argc, argv, &set);
 	if (set.die)
 		(void)prctl(PR_SET_PDEATHSIG, SIGTERM);

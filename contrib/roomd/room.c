@@ -97,6 +97,29 @@ room_set_not_ready(struct room *room, double seconds)
 	(void)pthread_mutex_unlock(&room->lock);
 }
 
+/* So many create requests are answered before the one that says "ready". */
+void
+room_set_polls(struct room *room, double polls)
+{
+	(void)pthread_mutex_lock(&room->lock);
+	room->polls = polls;
+	room->polls_left = polls > 0 ? polls + 1 : 0;
+	(void)pthread_mutex_unlock(&room->lock);
+}
+
+/* A create request is being answered: what room_progress() is for that. */
+double
+room_poll(struct room *room)
+{
+	double p = -1;
+
+	(void)pthread_mutex_lock(&room->lock);
+	if (room->polls_left > 0)
+		p = 1 - --room->polls_left / room->polls;
+	(void)pthread_mutex_unlock(&room->lock);
+	return p < 0 ? room_progress(room) : p;
+}
+
 /* How far the start has come: from 0 to 1, where 1 is ready. */
 double
 room_progress(struct room *room)
@@ -104,7 +127,9 @@ room_progress(struct room *room)
 	double now = clock_now(), p = 1;
 
 	(void)pthread_mutex_lock(&room->lock);
-	if (now < room->ready_at)
+	if (room->polls_left > 0)
+		p = 0;
+	else if (now < room->ready_at)
 		p = (now - room->ready_from) /
 		    (room->ready_at - room->ready_from);
 	(void)pthread_mutex_unlock(&room->lock);

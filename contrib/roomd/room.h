@@ -20,6 +20,8 @@ struct room {
 	struct instance *current;
 	double ready_from; /* not ready between these two, monotonic */
 	double ready_at;
+	double polls; /* create requests until one is told that it is ready */
+	double polls_left;
 	bool closed;
 };
 
@@ -32,6 +34,8 @@ int room_create(
     struct room *room, struct instance **out, bool *fresh, char *why);
 int room_expire(struct room *room, char *why);
 void room_set_not_ready(struct room *room, double seconds);
+void room_set_polls(struct room *room, double polls);
+double room_poll(struct room *room);
 double room_progress(struct room *room);
 void room_close(struct room *room);
 void room_destroy(struct room *room);

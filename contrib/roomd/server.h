@@ -26,6 +26,8 @@ struct server {
 	int stop_fd; /* eventfd, readable once the server goes down */
 	unsigned conns; /* atomic */
 
+	pthread_mutex_t serial; /* held while a command runs, by that switch */
+
 	pthread_mutex_t lock; /* guards what follows */
 	struct switches *switches;
 	double tokens; /* of the rate limit */

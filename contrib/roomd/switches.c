@@ -35,6 +35,9 @@ static const struct sw_row table[] = {
     {"command_timeout", SW_NUMBER, SW_AT(command_timeout), {NULL}},
     {"rate_limit", SW_NUMBER, SW_AT(rate_limit), {NULL}},
     {"boot", SW_NUMBER, SW_AT(boot), {NULL}},
+    {"boot_polls", SW_NUMBER, SW_AT(boot_polls), {NULL}},
+    {"boot_answer", SW_CHOICE, SW_AT(boot_answer), {"503", "200"}},
+    {"boot_refuse", SW_CHOICE, SW_AT(boot_refuse), {"503", "404"}},
     {"raw", SW_CHOICE, SW_AT(raw),
 	{"range", "norange", "off", "error", "forbidden"}},
     {"base64", SW_CHOICE, SW_AT(base64),
@@ -44,6 +47,10 @@ static const struct sw_row table[] = {
     {"track", SW_BOOL, SW_AT(track), {NULL}},
     {"gzip", SW_BOOL, SW_AT(gzip), {NULL}},
     {"max_body", SW_NUMBER, SW_AT(max_body), {NULL}},
+    {"command_limit", SW_NUMBER, SW_AT(command_limit), {NULL}},
+    {"too_large", SW_CHOICE, SW_AT(too_large),
+	{"413", "413-html", "400", "422", "e2big", "reset"}},
+    {"serial", SW_BOOL, SW_AT(serial), {NULL}},
     {"max_file", SW_NUMBER, SW_AT(max_file), {NULL}},
     {"log_full", SW_BOOL, SW_AT(log_full), {NULL}},
 };
@@ -197,6 +204,42 @@ switches_change(const struct switches *old, const cJSON *wanted,
 	}
 	*out = sw;
 	return 0;
+}
+
+/*
+ * One switch as NAME=VALUE, of the command line: VALUE is a number, true or
+ * false, else a word or text.  -EINVAL with the reason in words.
+ */
+int
+switches_set(
+    struct switches *sw, const char *setting, char *why, size_t why_len)
+{
+	const char *value = strchr(setting, '=');
+	const struct sw_row *row = NULL;
+	char name[64];
+	cJSON *json = NULL;
+	bool good;
+
+	if (value != NULL && (size_t)(value - setting) < sizeof(name)) {
+		memcpy(name, setting, (size_t)(value - setting));
+		name[value - setting] = '\0';
+		row = find_row(name);
+	}
+	if (row == NULL) {
+		(void)snprintf(why, why_len, "no switch in '%s'", setting);
+		return -EINVAL;
+	}
+	value++;
+	if (row->type == SW_BOOL || row->type == SW_NUMBER)
+		json = cJSON_Parse(value);
+	else
+		json = cJSON_CreateString(value);
+	good = set_row(sw, row, json);
+	cJSON_Delete(json);
+	if (good)
+		return 0;
+	(void)snprintf(why, why_len, "bad value for '%s'", name);
+	return -EINVAL;
 }
 
 /* All switches as members of a JSON object, without the braces. */

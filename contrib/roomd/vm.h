@@ -17,6 +17,8 @@ enum vm_kind {
 	VM_HOST, /* no walls at all: --allow-unconfined */
 };
 
+#define VM_ENV_MAX 32
+
 /* Fixed before the first process is forked, never changed after. */
 struct vm_spec {
 	enum vm_kind kind;
@@ -31,6 +33,9 @@ struct vm_spec {
 	char *workspace_host;
 	char *home; /* as the VM sees it */
 	char *shell;
+	const char *workdir; /* of commands; NULL: home */
+	const char *without; /* tools that it lacks, with commas; or NULL */
+	const char *env[VM_ENV_MAX + 1]; /* NAME=VALUE beside the usual ones */
 	struct rlimit nofile; /* the limit for commands */
 };
 

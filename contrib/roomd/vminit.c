@@ -9,6 +9,7 @@
 #include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,6 +81,17 @@ drop_caps(void)
 	(void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 
+/* Into the environment, in the place of what has the same name. */
+static void
+put_env(char **env, const char *setting)
+{
+	size_t len = strcspn(setting, "=") + 1;
+
+	while (*env != NULL && strncmp(*env, setting, len) != 0)
+		env++;
+	*env = (char *)(uintptr_t)setting;
+}
+
 /* Runs in the child; never returns. */
 static void __attribute__((noreturn))
 run_child(const struct vm_spec *spec, uint32_t flags, int out, int text)
@@ -88,15 +100,15 @@ run_child(const struct vm_spec *spec, uint32_t flags, int out, int text)
 				 "/usr/sbin:/usr/bin:/sbin:/bin";
 	static char lang_env[] = "LANG=C.UTF-8";
 	char home_env[512], shell_env[512], user_env[32], log_env[32];
-	char *env[] = {
-	    path_env, home_env, shell_env, user_env, log_env, lang_env, NULL};
+	char *env[7 + VM_ENV_MAX] = {
+	    path_env, home_env, shell_env, user_env, log_env, lang_env};
 	char *argv[4], sh[] = "sh", dash_c[] = "-c";
 	const char *user = spec->uid == 0 ? "root" : "user";
 	const char *why;
 	struct stat st;
 	sigset_t none;
 	char *command;
-	int null;
+	int null, i;
 
 	(void)setsid();
 	(void)sigemptyset(&none);
@@ -122,8 +134,10 @@ run_child(const struct vm_spec *spec, uint32_t flags, int out, int text)
 		setresgid(spec->uid, spec->uid, spec->uid) == -1 ||
 		setresuid(spec->uid, spec->uid, spec->uid) == -1))
 		_exit(126);
-	if (chdir(spec->home) == -1)
+	if (chdir(spec->workdir != NULL ? spec->workdir : spec->home) == -1)
 		(void)!chdir("/");
+	for (i = 0; spec->env[i] != NULL; i++)
+		put_env(env, spec->env[i]);
 	argv[0] = sh;
 	argv[1] = dash_c;
 	argv[2] = command;

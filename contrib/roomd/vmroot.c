@@ -77,6 +77,40 @@ vm_unshare(const struct vm_spec *spec)
 	return write_file("/proc/self/gid_map", map);
 }
 
+/*
+ * Keep our mounts to ourselves.  In a chroot / is no mount point, so that
+ * there is nothing to be told so, nor to be pivoted: from the true root of our
+ * own namespace all is made private, then / is bound onto itself.
+ */
+static int
+make_private(void)
+{
+	int self = -1, root = -1, tree = -1, error = 0;
+
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0)
+		return 0;
+	if (errno != EINVAL)
+		return -errno;
+	if ((root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)) == -1 ||
+	    (self = (int)syscall(SYS_pidfd_open, getpid(), 0)) == -1 ||
+	    setns(self, CLONE_NEWNS) == -1 ||
+	    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == -1 ||
+	    (tree = open_tree(root, "",
+		 AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE |
+		     OPEN_TREE_CLOEXEC)) == -1 ||
+	    move_mount(tree, "", root, "",
+		MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) == -1 ||
+	    fchdir(tree) == -1 || chroot(".") == -1)
+		error = -errno;
+	if (root != -1)
+		(void)close(root);
+	if (self != -1)
+		(void)close(self);
+	if (tree != -1)
+		(void)close(tree);
+	return error;
+}
+
 /* Whether namespaces can be had, tried in a child: 0 or -errno. */
 int
 vm_probe(bool userns)
@@ -90,9 +124,8 @@ vm_probe(bool userns)
 		return -errno;
 	if (pid == 0) {
 		error = vm_unshare(&spec);
-		if (error == 0 &&
-		    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == -1)
-			error = -errno;
+		if (error == 0)
+			error = make_private();
 		_exit(-error & 0xff);
 	}
 	while (waitpid(pid, &status, 0) == -1) {
@@ -412,6 +445,36 @@ mask_proc(void)
 	return 0;
 }
 
+/*
+ * Take tools away, inside the new root: a link to busybox is removed, over a
+ * program goes what is none.
+ */
+static int
+hide_tools(const struct vm_spec *spec)
+{
+	static const char *const dirs[] = {"/usr/local/sbin", "/usr/local/bin",
+	    "/usr/sbin", "/usr/bin", "/sbin", "/bin"};
+	char names[1024], path[PATH_MAX], *rest = names, *name;
+	struct stat st;
+	size_t i;
+
+	(void)strlcpy(names, spec->without, sizeof(names));
+	while ((name = strsep(&rest, ",")) != NULL) {
+		for (i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
+			(void)snprintf(
+			    path, sizeof(path), "%s/%s", dirs[i], name);
+			if (*name == '\0' || stat(path, &st) == -1 ||
+			    !S_ISREG(st.st_mode))
+				continue;
+			if (spec->busybox ? unlink(path) == -1
+					  : mount("/dev/null", path, NULL,
+						MS_BIND, NULL) == -1)
+				return -errno;
+		}
+	}
+	return 0;
+}
+
 /* Make the working directory our /, and let go of the old one. */
 static int
 change_root(void)
@@ -439,8 +502,9 @@ vmroot_enter(const struct vm_spec *spec, const char **what)
 	int error;
 
 	*what = "make the mounts private";
-	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == -1)
-		return -errno;
+	error = make_private();
+	if (error != 0)
+		return error;
 	(void)snprintf(root, sizeof(root), "%s/mnt", spec->scratch);
 	if (spec->kind == VM_ROOTFS) {
 		*what = "bind the root file system";
@@ -476,7 +540,10 @@ vmroot_enter(const struct vm_spec *spec, const char **what)
 	raise_loopback();
 	if (spec->busybox) {
 		*what = "install busybox";
-		return install_applets();
+		error = install_applets();
+		if (error != 0)
+			return error;
 	}
-	return 0;
+	*what = "take tools away";
+	return spec->without != NULL ? hide_tools(spec) : 0;
 }

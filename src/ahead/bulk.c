@@ -18,8 +18,6 @@
 #define BULK_EACH  4096
 #define BULK_JOBS  3 /* under way at once */
 #define BULK_PAUSE 3000 /* ms: then it is no longer one after another */
-/* Room for paths in a command. */
-#define BULK_PATHS ((size_t)80 * 1024)
 
 static const struct {
 	size_t files;
@@ -110,7 +108,7 @@ bulk_add(struct bulk *b, struct node *n, unsigned level)
 		b->bytes + n->attr.size > bulk_steps[level].bytes) ||
 	    (path = tree_path(fs->tree, n, NULL)) == NULL)
 		return false;
-	if (b->path_bytes + room_bulk_size(path) > BULK_PATHS) {
+	if (b->path_bytes + room_bulk_size(path) > room_bulk_max(fs->room)) {
 		free(path);
 		return false;
 	}

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "api/change_list.h"
+#include "base/fate.h"
 #include "base/cancel.h"
 #include "http/http.h"
 #include "base/stats.h"
@@ -71,28 +72,37 @@ enum api_kind {
 };
 
 struct api_answer {
+	enum fate fate; /* of the command; also on failure */
 	int exit_code;
 	bool success; /* "status" */
 	char *output; /* owned; may hold NULs (see len) */
 	size_t len;
+	bool cut; /* API_USER: there was more of it than can be kept */
 	struct change_list changes;
-	char *json; /* API_USER: the whole answer as received; owned */
+	char *json; /* API_USER: the whole answer as received, but with a
+		     * member "output_cut": true when that is so; owned */
 	size_t json_len;
 	char instance[37];
 	long status; /* HTTP's, of the last attempt; 0: no answer */
 	bool again; /* the last attempt sent what api_change() has for that */
 	char detail[256]; /* on failure: the cause, one line, for users */
+	bool
+	    unready; /* and that is that the service, or the VM, is not ready */
 };
 
 /*
+ * *answer is set by every call that takes one, whatever it returns, and is
+ * emptied with api_answer_free(); one that is all 0 may be, too.
+ *
  * Run a command in the VM.  0 when the service ran it (see exit_code); else
  * -EACCES (key), -ENODEV (no instance and none created), -EIO, -ETIMEDOUT,
  * -EHOSTUNREACH, -ECONNREFUSED, -EKEYREJECTED (certificate), -ECANCELED,
  * -EFBIG, -ENOMEM, -ESTALE (an internal command met a new instance: what it
  * said is of another VM), and for API_USER -EREMOTEIO when its fate is unknown
  * (also when it was under way at shutdown).  -EINVAL: the command holds a NUL
- * or is not UTF-8, which JSON can't carry.  Empty *answer with
- * api_answer_free() in any case.
+ * or is not UTF-8, which JSON can't carry.  -E2BIG: the service, or the VM,
+ * does not take so large a command, as it seems; api_body_max() is less now.
+ * A user's output that is longer than 64 MiB is cut, and is no failure.
  */
 int api_command(struct api *, enum api_kind, const char *command, size_t len,
     struct api_answer *answer);
@@ -108,6 +118,16 @@ int api_change(struct api *, enum api_kind, const char *command, size_t len,
 int api_piece(struct api *, const char *command, size_t len, const char *again,
     size_t again_len, const struct cancel *, struct api_answer *answer);
 void api_answer_free(struct api_answer *);
+
+/*
+ * How large the body of a request for this command is; how large it may be as
+ * far as refusals have shown (SIZE_MAX: there were none), and how large ones
+ * have been taken.  A user's command should not be larger than that.
+ */
+size_t api_body_size(const char *command, size_t len);
+size_t api_body_max(struct api *);
+void api_set_body_max(struct api *, size_t max);
+size_t api_body_proven(struct api *);
 
 /*
  * A whole file of known size through the file endpoint.  path is absolute in

@@ -8,10 +8,11 @@
 #include "api/pace.h"
 #include "api/retry.h"
 
-/* Shared by api.c, api_call.c, api_file.c and api_raw.c; nobody else. */
+/* What the files of this folder share; nobody else includes it. */
 
 enum {
 	API_COMMAND_MAX = 64 << 20, /* bytes of a command's answer */
+	API_BESIDES_MAX = 16 << 20, /* what a user's has besides its output */
 	API_FILE_MAX = 16 << 20 /* and of the file endpoint's */
 };
 
@@ -61,6 +62,8 @@ struct api {
 	atomic_int raw_form; /* enum api_form, as sizes showed */
 	atomic_uint raw_misses;
 	atomic_bool raw_no_range;
+	/* Of a command's body: more was refused; so much was taken. */
+	atomic_size_t body_max, body_proven;
 };
 
 /* One request with all its attempts. */
@@ -73,6 +76,8 @@ struct api_job {
 	/* The body for further attempts, once the first may have run; NULL:
 	 * the same. */
 	const char *again;
+	unsigned resets_max; /* in a row, after which it is given up; 0: any */
+	bool unready_is_final; /* so is the service's own 503 */
 	const struct cancel *cancel; /* ends it with -ECANCELED; or NULL */
 	/*
 	 * Makes sense of a 2xx answer: 0, -EPROTO (malformed: as if cut), or
@@ -86,6 +91,8 @@ struct api_job {
 	struct http_response res; /* of the last attempt */
 	struct api_error error; /* of an answer that is not 2xx */
 	unsigned generation; /* when the last attempt began */
+	unsigned resets; /* in a row, until the last attempt */
+	enum fate fate; /* of what was sent, over all attempts */
 	char detail[256]; /* the cause of a failure, for users */
 };
 
@@ -95,6 +102,20 @@ void api_job_free(struct api_job *);
 
 /* The answer was a 404 with this code. */
 bool api_job_is(const struct api_job *, const char *code);
+/* The service itself says that it, or the VM, is not ready. */
+bool api_job_is_unready(const struct api_job *);
+
+/* In command.c: send a command's body until it is answered; as api_command(),
+ * but -ENODEV whenever there is no instance. */
+struct api_command {
+	enum api_kind kind;
+	const char *body, *again;
+	unsigned limit_ms;
+	const struct cancel *cancel; /* ends it; or NULL */
+	bool unready_is_absent; /* -ENODEV for the service's 503, too */
+};
+int api_send_command(
+    struct api *, const struct api_command *, struct api_answer *);
 
 /* Wait until then (monotonic ms): 0, or -ECANCELED. */
 int api_wait_until(struct api *, uint64_t when);
@@ -117,8 +138,12 @@ int api_revive(struct api *, const char *begin, char detail[256]);
 char *api_file_target(const char *prefix, const char *path, enum api_form);
 
 /* Pure, in api_parse.c. */
-int api_parse_create(
-    const char *json, size_t len, char instance[37], bool *ready);
+struct api_creation {
+	char instance[37]; /* "": it has none yet */
+	char status[32]; /* one line, for people */
+	bool ready;
+};
+int api_parse_create(const char *json, size_t len, struct api_creation *);
 char *api_encode_segment(const char *text);
 
 #endif

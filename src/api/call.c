@@ -190,36 +190,50 @@ attempt(struct api *api, struct api_job *job, int *parse_error)
 
 /* Say in one line, for users, why the job failed. */
 static void
-describe(struct api_job *job, const struct retry_case *c, int error)
+describe(struct api_job *job, const struct retry_case *c)
 {
-	const char *fate = "";
-	char cause[256];
+	size_t size = sizeof job->detail;
 
 	if (c->error != 0)
-		snprintf(cause, sizeof cause, "%s",
+		snprintf(job->detail, size, "%s",
 		    job->res.detail[0] != '\0' ? job->res.detail
 					       : strerror(-c->error));
 	else if (c->malformed || is_success(c->status))
-		snprintf(cause, sizeof cause,
+		snprintf(job->detail, size,
 		    "the answer can't be understood "
 		    "(HTTP %ld, %zu bytes)",
 		    c->status, job->res.len);
 	else if (c->refused)
-		snprintf(cause, sizeof cause, "HTTP %ld, %s%s%.150s", c->status,
+		snprintf(job->detail, size, "HTTP %ld, %s%s%.150s", c->status,
 		    job->error.error, job->error.message[0] != '\0' ? ": " : "",
 		    job->error.message);
 	else
-		snprintf(cause, sizeof cause,
+		snprintf(job->detail, size,
 		    "HTTP %ld, not from the service itself", c->status);
-	if (job->kind == RETRY_USER) {
-		if (error == -EREMOTEIO)
-			fate = "not known whether it ran: ";
-		else if (error == -EFBIG)
-			fate = "it ran, but the result is lost: ";
-		else
-			fate = "not run: ";
+}
+
+/* Take note of what an attempt means for the next ones. */
+static void
+note_attempt(struct api_job *job, const struct retry_case *c)
+{
+	enum fate fate = retry_fate(c);
+
+	if (fate != FATE_NOT_RUN) {
+		job->fate = fate;
+		if (job->again != NULL) {
+			job->req.body = job->again;
+			job->req.body_len = strlen(job->again);
+		}
 	}
-	snprintf(job->detail, sizeof job->detail, "%s%.220s", fate, cause);
+	job->resets = c->error == -ECONNRESET && c->sent ? job->resets + 1 : 0;
+}
+
+/* Is there no sense in another attempt, whatever retry.h says? */
+static bool
+is_final(const struct api_job *job)
+{
+	return (job->resets_max > 0 && job->resets >= job->resets_max) ||
+	    (job->unready_is_final && api_job_is_unready(job));
 }
 
 /* A service that is unwell, not one that knows no such file. */
@@ -261,37 +275,33 @@ api_run(struct api *api, struct api_job *job)
 {
 	uint64_t start = api_now(), deadline = start + job->limit_ms, elapsed;
 	struct retry_case c;
-	int delay, error, parse_error;
+	int delay = -1, error, parse_error;
 
 	job->detail[0] = '\0';
+	job->fate = FATE_NOT_RUN;
+	job->resets = 0;
 	job->req.cancel = job->cancel;
 	for (unsigned n = 1;; n++) {
 		if ((error = gate_enter(api, job, deadline)) != 0)
 			break;
 		c = counted_attempt(api, job, n, &parse_error);
 		if (c.error == 0 && is_success(c.status) && !c.malformed) {
-			/* The command ran, but what came of it is lost. */
-			if (parse_error == -ENOMEM && job->kind == RETRY_USER)
-				parse_error = -EREMOTEIO;
+			job->fate = FATE_RAN;
 			if (parse_error != 0)
-				describe(job, &c, parse_error);
+				describe(job, &c);
 			return parse_error;
 		}
+		note_attempt(job, &c);
 		elapsed = api_now() - start;
 		c.attempt = n;
 		c.elapsed_ms =
 		    elapsed < UINT_MAX ? (unsigned)elapsed : UINT_MAX;
 		c.limit_ms = job->limit_ms;
-		if ((delay = retry_delay_ms(&c)) < 0) {
+		if (is_final(job) || (delay = retry_delay_ms(&c)) < 0) {
 			if (is_failure(job, &c))
 				stats_give_up(api->stats);
-			error = retry_errno(&c);
-			describe(job, &c, error);
-			return error;
-		}
-		if (job->again != NULL && retry_may_have_run(&c)) {
-			job->req.body = job->again;
-			job->req.body_len = strlen(job->again);
+			describe(job, &c);
+			return retry_errno(&c);
 		}
 		log_debug("again in %d ms (attempt %u: HTTP %ld%s%s)", delay, n,
 		    c.status, job->res.detail[0] != '\0' ? ", " : "",
@@ -301,15 +311,9 @@ api_run(struct api *api, struct api_job *job)
 		if (error != 0)
 			break;
 	}
-	/* Held back: the fate of what was sent before is known, see RETRY_*. */
-	if (job->kind == RETRY_USER) {
-		char cause[sizeof job->detail];
-
-		snprintf(cause, sizeof cause, "%.200s",
-		    job->detail[0] != '\0' ? job->detail : strerror(-error));
+	if (job->detail[0] == '\0')
 		snprintf(
-		    job->detail, sizeof job->detail, "not run: %.200s", cause);
-	}
+		    job->detail, sizeof job->detail, "%s", strerror(-error));
 	return error;
 }
 
@@ -323,4 +327,10 @@ bool
 api_job_is(const struct api_job *job, const char *code)
 {
 	return job->res.status == 404 && strcmp(job->error.error, code) == 0;
+}
+
+bool
+api_job_is_unready(const struct api_job *job)
+{
+	return job->res.status == 503 && job->error.error[0] != '\0';
 }

@@ -138,13 +138,14 @@ put_list(FILE *f, const struct change_list *list, const char *base_url)
 }
 
 char *
-change_format(const char *output, size_t output_len, int exit_code,
+change_format(const char *output, size_t output_len, bool cut, int exit_code,
     const struct change_list *list, const char *base_url, size_t *len)
 {
 	char *text = NULL;
 	bool failed;
 	FILE *f;
 
+	*len = 0;
 	if ((f = open_memstream(&text, len)) == NULL)
 		return NULL;
 	if (output_len > 0) {
@@ -152,11 +153,14 @@ change_format(const char *output, size_t output_len, int exit_code,
 		if (output[output_len - 1] != '\n')
 			fputc('\n', f);
 	}
+	if (cut)
+		fprintf(f, "--- output cut after %zu bytes\n", output_len);
 	fprintf(f, "--- exit %d, %zu files changed\n", exit_code, list->count);
 	put_list(f, list, base_url);
 	failed = ferror(f);
 	if (fclose(f) != 0 || failed) {
 		free(text);
+		*len = 0;
 		return NULL;
 	}
 	return text;

@@ -1,6 +1,7 @@
 #ifndef API_CHANGE_LIST_H
 #define API_CHANGE_LIST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,11 +28,13 @@ void change_list_free(struct change_list *);
 
 /*
  * The text that .exec gives: the output (a newline added if it lacks one; an
- * empty output stays empty), the line "--- exit N, M files changed", a line
- * for each change (form in the manual page).  base_url makes public addresses
+ * empty output stays empty), the line "--- output cut after N bytes" if there
+ * was more of it, the line "--- exit N, M files changed", a line for each
+ * change (form in the manual page).  base_url makes public addresses
  * absolute.  malloc'ed, with its length in *len; NULL: out of memory.
  */
-char *change_format(const char *output, size_t output_len, int exit_code,
-    const struct change_list *, const char *base_url, size_t *len);
+char *change_format(const char *output, size_t output_len, bool cut,
+    int exit_code, const struct change_list *, const char *base_url,
+    size_t *len);
 
 #endif

@@ -419,18 +419,23 @@ api_parse_error(const char *json, size_t len, struct api_error *out)
 }
 
 int
-api_parse_create(const char *json, size_t len, char instance[37], bool *ready)
+api_parse_create(const char *json, size_t len, struct api_creation *out)
 {
 	const char *status;
 	cJSON *root;
 	int error;
 
-	*ready = false;
+	*out = (struct api_creation){0};
 	if ((error = parse_object(json, len, &root)) != 0)
 		return error;
 	status = cJSON_GetStringValue(member(root, "status"));
-	*ready = status != NULL && strcmp(status, "ready") == 0;
-	error = take_instance(root, instance);
+	if (status != NULL)
+		copy_line(out->status, sizeof out->status, status);
+	out->ready = strcmp(out->status, "ready") == 0;
+	/* One that has just been asked for may be without a name. */
+	error = take_instance(root, out->instance);
+	if (error != 0 && !out->ready && out->status[0] != '\0')
+		error = 0;
 	cJSON_Delete(root);
 	return error;
 }

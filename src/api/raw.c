@@ -276,6 +276,7 @@ api_read_type(struct api *api, const char *path, uint64_t size, char type[96])
 	    .type = type,
 	};
 
+	type[0] = '\0';
 	return path[0] == '/' ? raw_transfer(api, path, &raw) : -EINVAL;
 }
 

@@ -87,45 +87,41 @@ retry_delay_ms(const struct retry_case *c)
 /*
  * The service's own words that it did not run the command.  Only a JSON error
  * counts: a gateway may give up with a page of its own on a command that runs.
+ * But a body that is too large goes no further, whoever says so.
  */
 static bool
 surely_not_run(const struct retry_case *c)
 {
+	/* Whoever did not let us in, a gateway or the service. */
+	if (c->status == 401 || c->status == 403 || c->status == 413)
+		return true;
 	if (!c->refused)
 		return false;
 	return c->status == 503 ||
 	    (c->status >= 400 && c->status <= 499 && c->status != 408);
 }
 
-bool
-retry_may_have_run(const struct retry_case *c)
+enum fate
+retry_fate(const struct retry_case *c)
 {
-	if (c->error != 0)
-		return c->sent;
-	return !surely_not_run(c);
+	bool good = c->status >= 200 && c->status <= 299;
+
+	if (c->error == 0)
+		return surely_not_run(c) ? FATE_NOT_RUN : FATE_UNKNOWN;
+	if (!c->sent)
+		return FATE_NOT_RUN;
+	/* It did run, only the answer was more than could be kept. */
+	return good && (c->error == -EFBIG || c->error == -ENOMEM)
+	    ? FATE_RAN
+	    : FATE_UNKNOWN;
 }
 
 int
 retry_errno(const struct retry_case *c)
 {
-	bool user = c->kind == RETRY_USER;
-
-	if (c->error != 0) {
-		/* -EFBIG: it did run, only the answer was too long to keep. */
-		if (user && c->sent &&
-		    (c->error != -EFBIG || c->status < 200 || c->status > 299))
-			return -EREMOTEIO;
-		switch (c->error) {
-		case -ECONNRESET:
-		case -EPROTO:
-			return -EIO;
-		}
-		return c->error;
-	}
-	/* Whoever sent it, a gateway or the service: it did not let us in. */
-	if (c->status == 401 || c->status == 403)
-		return -EACCES;
-	if (user && !surely_not_run(c))
+	if (c->kind == RETRY_USER && retry_fate(c) == FATE_UNKNOWN)
 		return -EREMOTEIO;
-	return -EIO;
+	if (c->error == 0)
+		return c->status == 401 || c->status == 403 ? -EACCES : -EIO;
+	return c->error == -ECONNRESET || c->error == -EPROTO ? -EIO : c->error;
 }

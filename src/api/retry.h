@@ -3,6 +3,8 @@
 
 #include <stdbool.h>
 
+#include "base/fate.h"
+
 /*
  * What may be repeated, and when: the only place that decides it.  Pure.
  * Growing, jittered delays; Retry-After is obeyed; the sum of all attempts and
@@ -37,8 +39,8 @@ int retry_delay_ms(const struct retry_case *);
  */
 unsigned retry_backoff_ms(unsigned failures, unsigned random);
 
-/* May what was sent have been done, as far as this attempt tells? */
-bool retry_may_have_run(const struct retry_case *);
+/* What became of what was sent, as far as this attempt tells. */
+enum fate retry_fate(const struct retry_case *);
 
 /*
  * The errno for the caller when there is no further attempt: -EACCES for 401

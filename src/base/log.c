@@ -15,6 +15,7 @@
 static atomic_bool to_syslog;
 static atomic_bool debugging;
 static atomic_bool silent;
+static atomic_bool attended;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* innermost */
 /* Under it: */
@@ -83,6 +84,12 @@ log_silence(void)
 	silent = true;
 }
 
+void
+log_attend(bool yes)
+{
+	attended = yes;
+}
+
 bool
 log_debug_enabled(void)
 {
@@ -138,11 +145,10 @@ log_write(int priority, const char *fmt, va_list ap)
 	if ((in_file = file_fd != -1))
 		write_file(line);
 	pthread_mutex_unlock(&lock);
-	if (in_file)
-		return;
-	if (to_syslog)
+	if (to_syslog && !in_file)
 		syslog(priority, "%s", line);
-	else
+	if ((!to_syslog && !in_file) ||
+	    (attended && (priority == LOG_WARNING || priority == LOG_NOTICE)))
 		fprintf(stderr, "gentilityfs: %s\n", line);
 }
 
@@ -157,6 +163,7 @@ log_write(int priority, const char *fmt, va_list ap)
 
 LOG_FUNCTION(log_error, LOG_ERR)
 LOG_FUNCTION(log_warn, LOG_WARNING)
+LOG_FUNCTION(log_notice, LOG_NOTICE)
 LOG_FUNCTION(log_info, LOG_INFO)
 
 void

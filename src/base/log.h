@@ -16,10 +16,16 @@ void log_open(bool use_syslog, bool debug);
  */
 int log_open_file(const char *path);
 void log_reopen_file(void); /* somebody may have renamed it */
+/*
+ * While somebody waits for a daemon to begin, warnings and notices go to his
+ * terminal (stderr), too.
+ */
+void log_attend(bool attended);
 void log_silence(void); /* for a program that says all there is to say */
 bool log_debug_enabled(void);
 void log_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void log_notice(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_debug(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 

@@ -17,7 +17,8 @@
 
 enum {
 	CHECK_SLOW_US = 300000, /* a request; worth a word from there on */
-	CHECK_CLOCK_S = 2 /* what clocks may differ by */
+	CHECK_CLOCK_S = 2, /* what clocks may differ by */
+	CHECK_COMMAND = 96 << 10 /* a command that nobody need be shorter for */
 };
 
 enum verdict {
@@ -310,7 +311,12 @@ look_at_api(struct report *r)
 		say(r, VERDICT_NOTE, "api",
 		    "raw endpoint: does not work: files over 1 MiB are read "
 		    "by commands, which is slower");
-	if (c->long_command == 0)
+	if (c->long_command == 0 && c->command_max < CHECK_COMMAND)
+		say(r, VERDICT_NOTE, "api",
+		    "commands up to %zu KiB only: what is longer goes there in "
+		    "parts, so that saving takes more requests",
+		    c->command_max >> 10);
+	else if (c->long_command == 0)
 		say(r, VERDICT_OK, "api", "commands up to %zu KiB",
 		    c->command_max >> 10);
 	else if (c->long_command != -ENODATA)

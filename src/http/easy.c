@@ -16,6 +16,9 @@
 /* Longer headers than this are nobody's: libcurl itself keeps them all. */
 #define HTTP_HEAD_MAX ((size_t)256 * 1024)
 
+/* So much of an answer is looked at, however little of it is kept. */
+#define HTTP_FLOOD_MAX ((size_t)256 * 1024 * 1024)
+
 /* The body of a request that must go out once: from front to back, once. */
 static size_t
 read_cb(char *buf, size_t size, size_t count, void *arg)
@@ -57,9 +60,10 @@ body_append(struct http_transfer *t, const char *data, size_t len)
 		res->body = body;
 		t->capacity = capacity;
 	}
-	memcpy(res->body + res->len, data, len);
-	res->len += len;
+	t->cut.max = t->req->max_string;
+	res->len += json_cut(&t->cut, res->body + res->len, data, len);
 	res->body[res->len] = '\0';
+	res->cut = t->cut.cut;
 	return 0;
 }
 
@@ -95,7 +99,8 @@ write_cb(char *data, size_t size, size_t count, void *arg)
 		total = status == 206 ? t->res->range_total : t->res->length;
 		t->error =
 		    t->req->sink(t->req->sink_arg, status, total, data, len);
-	} else if (len > t->req->max_body - t->res->len)
+	} else if (len > t->req->max_body - t->res->len ||
+	    t->received > HTTP_FLOOD_MAX)
 		t->error = -EFBIG; /* of decoded bytes: no gzip bomb */
 	else
 		t->error = body_append(t, data, len);

@@ -48,6 +48,8 @@ struct http_request {
 	const struct cancel *cancel; /* once set it does not begin any more:
 				      * -ECANCELED; or NULL */
 	size_t max_body; /* a longer response.body is cut off: -EFBIG */
+	size_t max_string; /* the body is JSON: the end of a string that goes
+			    * on for longer is left out; 0: not */
 	uint64_t first, last; /* "Range: bytes=first-last" when range is set */
 	bool range;
 	/*
@@ -73,6 +75,7 @@ struct http_response {
 	long status; /* 0: no answer */
 	char *body; /* NUL-terminated; NULL when empty */
 	size_t len;
+	bool cut; /* a string of it, by max_string */
 	unsigned retry_after_s; /* seconds or date form; 0 if absent */
 	/* Content-Range of a 206; UINT64_MAX if absent or unknown ("*") */
 	uint64_t range_first, range_total;

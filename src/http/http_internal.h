@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sys/queue.h>
 
+#include "base/json_cut.h"
 #include "http/http.h"
 
 /*
@@ -48,6 +49,7 @@ struct http_transfer {
 	int error; /* found by a callback: the true cause */
 	size_t capacity;
 	size_t received;
+	struct json_cut cut; /* by req->max_string */
 	size_t head_len; /* of all headers so far */
 	size_t body_given;
 	bool head_ended; /* the empty line after the headers came */

@@ -135,22 +135,27 @@ errno_name(int error)
 	return name == NULL ? "EIO" : name;
 }
 
-/* What is read after a command that could not be run, or whose end nobody
- * knows.  The forms are in the manual page. */
+/* How each fate is told: in the text, and in JSON. */
+static const struct {
+	const char *text, *json;
+} fates[] = {
+    [FATE_NOT_RUN] = {"not run", "not_run"},
+    [FATE_RAN] = {"ran, result unknown", "ran"},
+    [FATE_UNKNOWN] = {"outcome unknown", "unknown"},
+};
+
+/* What is read after a command that could not be run, or of which nobody knows
+ * how it ended.  The forms are in the manual page. */
 static void
-result_fail(struct result *r, int error, const char *why)
+result_fail(struct result *r, enum fate f, int error, const char *why)
 {
-	bool unknown = error == -EREMOTEIO;
-	const char *fate = unknown ? "outcome unknown" : "not run";
+	const char *fate = fates[f].text;
 	char escaped[1024];
 	int n;
 
-	r->error = unknown ? -EIO : error;
-	/* The room may have said so already. */
-	if (strncmp(why, "not run: ", 9) == 0)
-		why += 9;
-	else if (strncmp(why, "not known whether it ran: ", 26) == 0)
-		why += 26;
+	free(r->text);
+	free(r->json);
+	r->error = f == FATE_NOT_RUN && error != -EREMOTEIO ? error : -EIO;
 	if (*why == '\0')
 		why = strerror(-error);
 	n = asprintf(&r->text, "gentilityfs: %s: %s\n--- error %s, %s\n", fate,
@@ -161,7 +166,7 @@ result_fail(struct result *r, int error, const char *why)
 	json_escape(escaped, sizeof escaped, why);
 	n = asprintf(&r->json,
 	    "{\"error\": \"%s\", \"message\": \"%s\", \"fate\": \"%s\"}\n",
-	    errno_name(r->error), escaped, unknown ? "unknown" : "not_run");
+	    errno_name(r->error), escaped, fates[f].json);
 	r->json_len = n < 0 ? 0 : n;
 	if (n < 0)
 		r->json = NULL;
@@ -191,19 +196,23 @@ run_run(struct job *job)
 	    strcmp(run->dir, "/") == 0 ? NULL : run->dir, run->command,
 	    run->len, &out);
 	/* Whatever became of it: it may have changed anything. */
-	if ((error == 0 && !run_was_quiet(run, &out)) || error == -EREMOTEIO)
+	if (out.fate != FATE_NOT_RUN &&
+	    !(error == 0 && run_was_quiet(run, &out)))
 		c->after_run(c->arg, &out.changes);
 	if (error == 0) {
-		r->text =
-		    change_format(out.output, out.output_len, out.exit_code,
-			&out.changes, room_url(c->room), &r->text_len);
+		r->text = change_format(out.output, out.output_len, out.cut,
+		    out.exit_code, &out.changes, room_url(c->room),
+		    &r->text_len);
 		control_json_absolute(out.json, out.json_len, room_url(c->room),
 		    &r->json, &r->json_len);
 		out.json = NULL;
-	} else {
-		log_warn(".exec: %s%s%s", strerror(-error),
-		    *out.detail ? ": " : "", out.detail);
-		result_fail(r, error, out.detail);
+		if (r->text == NULL || r->json == NULL)
+			error = -ENOMEM;
+	}
+	if (error != 0) {
+		log_warn(".exec: %s: %s%s%s", fates[out.fate].text,
+		    strerror(-error), *out.detail ? ": " : "", out.detail);
+		result_fail(r, out.fate, error, out.detail);
 	}
 	room_run_free(&out);
 	pthread_mutex_lock(&c->lock);

@@ -29,6 +29,7 @@ struct batch {
 	struct room *room;
 	struct batch_item items[BATCH_ITEMS];
 	size_t count, size; /* bytes of command */
+	size_t most; /* so many are best */
 	uint64_t epoch, checked;
 	unsigned *counted; /* in this number of the room's, if any */
 	int error; /* of the transport: nothing was learned */
@@ -59,6 +60,9 @@ batch_new(struct room *r)
 	b->job.free = batch_free;
 	/* As if the tools were unknown: the longest form. */
 	b->size = script_base_size(SCRIPT_TOOLS_UNKNOWN);
+	b->most = room_command_max(r);
+	if (room_has_toolkit(r))
+		b->most += b->size - SCRIPT_LOAD_MAX;
 	job_init(r->pool, &b->job);
 	return b;
 }
@@ -72,6 +76,15 @@ item_is(const struct batch_item *i, enum script_op op, const char *path)
 	return (have == op ||
 		   (have == SCRIPT_LIST && op == SCRIPT_LIST_ALSO)) &&
 	    strcmp(i->script.path, path) == 0;
+}
+
+/* Do so many more bytes still fit?  One item always does, if it can at all. */
+static bool
+batch_has_room(const struct batch *b, size_t more)
+{
+	if (b->size + more > SCRIPT_MAX)
+		return false;
+	return b->count == 0 || b->size + more <= b->most;
 }
 
 /* Index of the item, which is added if need be; -ENOSPC: the batch is full. */
@@ -88,7 +101,7 @@ batch_add(struct batch *b, enum script_op op, const char *path, unsigned bound)
 			return i;
 		}
 	size = script_item_size(&item);
-	if (b->count == BATCH_ITEMS || b->size + size > SCRIPT_MAX)
+	if (b->count == BATCH_ITEMS || !batch_has_room(b, size))
 		return -ENOSPC;
 	if ((item.path = strdup(path)) == NULL)
 		return -ENOMEM;

@@ -187,9 +187,9 @@ room_send_piece(struct room *r, const struct cancel *cancel,
 bool
 room_changes_fit(struct room *r, struct script_change *items, size_t n)
 {
-	bool toolkit = room_has_toolkit(r), fit;
 	char *text;
 	size_t len, i;
+	bool fit;
 
 	/* A repeat is a little longer. */
 	for (i = 0; i < n; i++) {
@@ -201,7 +201,7 @@ room_changes_fit(struct room *r, struct script_change *items, size_t n)
 	    room_tools(r), "0123456789abcdef", items, n, &len);
 	for (i = 0; i < n; i++)
 		items[i].forget = NULL;
-	fit = text != NULL && (toolkit || len <= SCRIPT_MAX);
+	fit = text != NULL && room_command_fits(r, text, len);
 	free(text);
 	return fit;
 }

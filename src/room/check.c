@@ -149,21 +149,35 @@ try_files(struct room *r, struct room_check *c)
 	api_answer_free(&a);
 }
 
+/* How long may a command be?  Those that are refused are tried shorter. */
+static void
+try_commands(struct room *r, struct room_check *c)
+{
+	struct api_answer a;
+	size_t len = SCRIPT_MAX;
+	char *command;
+
+	if ((command = malloc(len + 1)) == NULL)
+		return;
+	memset(command, 'x', len);
+	memcpy(command, ": ", 2);
+	do {
+		command[len] = '\0';
+		c->command_max = len;
+		c->long_command = run(r, command, &a);
+		api_answer_free(&a);
+		len = len * 2 / 3;
+	} while (c->long_command == -E2BIG);
+	free(command);
+}
+
 static void
 try_lengths(struct room *r, struct room_check *c)
 {
 	struct api_answer a;
-	char *command, text[128];
+	char text[128];
 
-	c->command_max = SCRIPT_MAX;
-	if ((command = malloc(SCRIPT_MAX + 1)) == NULL)
-		return;
-	memset(command, 'x', SCRIPT_MAX);
-	memcpy(command, ": ", 2);
-	command[SCRIPT_MAX] = '\0';
-	c->long_command = run(r, command, &a);
-	api_answer_free(&a);
-	free(command);
+	try_commands(r, c);
 	c->output_tried = CHECK_OUTPUT;
 	snprintf(text, sizeof text, "head -c %d /dev/zero | tr '\\000' x",
 	    CHECK_OUTPUT);

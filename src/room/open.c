@@ -120,6 +120,13 @@ room_explain(
 		    "private one use -o cacert=FILE",
 		    c->base_url, colon, cause);
 		break;
+	case -EBUSY:
+		snprintf(detail, 512,
+		    "the VM is still starting, or the service is "
+		    "overloaded%s%.120s; try again in a while, or use -o "
+		    "create, which waits for a VM that starts",
+		    colon, cause);
+		break;
 	default:
 		snprintf(detail, 512,
 		    "no usable answer from %s%s%.120s; is it the service's "
@@ -176,6 +183,8 @@ room_first_command(struct room *r, const struct script_item *item,
 		snprintf(a.detail, sizeof a.detail,
 		    "its commands print something else");
 out:
+	if (error == -EIO && a.unready)
+		error = -EBUSY;
 	snprintf(cause, 256, "%s", a.detail);
 	probe_free(&probe);
 	api_answer_free(&a);
@@ -285,6 +294,7 @@ room_begin(
 	struct room *r;
 	int error;
 
+	*out = NULL;
 	if ((r = calloc(1, sizeof *r)) == NULL)
 		return -ENOMEM;
 	pthread_mutex_init(&r->lock, NULL);

@@ -10,6 +10,8 @@
 #define READ_COMMAND ((size_t)1024 * 1024) /* by one command */
 #define READ_PSEUDO  ((size_t)16 * 1024 * 1024)
 #define READ_BULK    ((size_t)64 * 1024 * 1024)
+/* What a bulk command has besides paths, at most. */
+#define BULK_PROGRAM ((size_t)16 * 1024)
 
 /*
  * Does its mode deny the VM's user, whose file it is, to read it?  Whoever does
@@ -219,6 +221,12 @@ size_t
 room_bulk_size(const char *path)
 {
 	return script_bulk_size(path);
+}
+
+size_t
+room_bulk_max(struct room *r)
+{
+	return room_command_max(r) - BULK_PROGRAM;
 }
 
 int

@@ -128,7 +128,8 @@ room_script_staged(struct room *r, enum api_kind kind, const char *command,
 	    "the room cuts outputs at %zu bytes: asking in pieces", cut_at);
 	if ((stage = script_compose_stage(command, nonce, &len)) == NULL)
 		return -ENOMEM;
-	if ((error = api_command(r->api, kind, stage, len, &a)) != 0 ||
+	if ((error = room_send_text(r, kind, stage, len, NULL, 0, NULL, &a)) !=
+		0 ||
 	    (error = script_unwrap(
 		 a.output, a.len, nonce, 4096, &payload, &payload_len)) != 0 ||
 	    (error = script_parse_stage(payload, &size)) != 0)
@@ -154,7 +155,8 @@ room_script_staged(struct room *r, enum api_kind kind, const char *command,
 			error = -ENOMEM;
 			goto out;
 		}
-		if ((error = api_command(r->api, kind, piece, len, &a)) != 0)
+		if ((error = room_send_text(
+			 r, kind, piece, len, NULL, 0, NULL, &a)) != 0)
 			goto out;
 		error = script_unwrap(
 		    a.output, a.len, nonce, step, &payload, &payload_len);
@@ -189,6 +191,8 @@ room_script(struct room *r, const struct room_command *c, size_t max,
 	struct api_answer a;
 	int error, tries;
 
+	*payload = NULL;
+	*payload_len = 0;
 	for (tries = 0;; tries++) {
 		if ((error = room_command(r, c, &a)) != 0)
 			break;
@@ -241,7 +245,9 @@ room_interrupt(struct room *r)
 int
 room_errno(int error)
 {
-	return error == -ENODEV || error == -EKEYREJECTED ? -EIO : error;
+	return error == -ENODEV || error == -EKEYREJECTED || error == -E2BIG
+	    ? -EIO
+	    : error;
 }
 
 void

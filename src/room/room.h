@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/attr.h"
+#include "base/fate.h"
 #include "api/change_list.h"
 #include "base/cancel.h"
 #include "base/interval.h"
@@ -167,8 +168,9 @@ int room_read_stream(struct room *, const char *path, const struct attr *,
 int room_read_bulk(struct room *, const char *const *paths, size_t n,
     void (*got)(void *arg, size_t i, const struct attr *, const void *data),
     void *arg);
-/* How much of the command a path takes. */
+/* How much of the command a path takes, and how much they may in all. */
 size_t room_bulk_size(const char *path);
+size_t room_bulk_max(struct room *);
 
 /* The MIME type that the service gives a file; -ENODATA: none.  One request. */
 int room_read_type(
@@ -299,9 +301,11 @@ int room_write(struct room *, const struct room_write *, struct room_changed *);
  * On failure detail says why, in words for the user.
  */
 struct room_run {
+	enum fate fate; /* of the command; also on failure */
 	int exit_code;
 	char *output;
 	size_t output_len;
+	bool cut; /* there was more of it than can be kept */
 	char *json; /* the service's whole answer */
 	size_t json_len;
 	struct change_list changes;

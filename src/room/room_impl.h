@@ -37,7 +37,7 @@ struct room {
 	struct probe_list *probes; /* the newest first; kept until the end */
 	uint64_t output_limit; /* the room cuts longer outputs; 0: unknown */
 	bool raw_failed; /* said so once */
-	enum room_toolkit toolkit;
+	_Atomic enum room_toolkit toolkit; /* read without it, too */
 	char toolkit_place[SCRIPT_PLACE_MAX]; /* the file */
 	bool toolkit_plain; /* the VM can't unpack it */
 	unsigned toolkit_kept; /* how often it was left there, */
@@ -82,6 +82,23 @@ int room_command(
 void room_doubt_toolkit(struct room *);
 /* Need a command carry no programs, as far as is known? */
 bool room_has_toolkit(struct room *);
+
+/*
+ * Send a text just so: as api_change(), whatever its size is (up to a MiB) and
+ * the service takes at once.  cancel: as for api_piece(), or NULL.
+ */
+int room_send_text(struct room *, enum api_kind, const char *command,
+    size_t len, const char *again, size_t again_len, const struct cancel *,
+    struct api_answer *);
+/* How long a command is to be that need not be longer; and does this one, with
+ * what JSON adds, do without being carried in parts? */
+size_t room_command_max(struct room *);
+bool room_command_fits(struct room *, const char *command, size_t len);
+/*
+ * Bring a user's text (any bytes) to the VM without running it; *out is the
+ * command that does that then, malloc'ed.  0 or -errno: nothing of it ran.
+ */
+int room_carry_user(struct room *, const char *command, size_t len, char **out);
 
 /*
  * Run a composed command and unwrap what it prints, whatever the room does to

@@ -3,8 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
+#include "base/utf8.h"
 #include "room/room_impl.h"
+
+/* No service takes less. */
+#define RUN_SURE ((size_t)4096)
 
 /* "cd DIR || exit" and a new line before a command, if it has a directory. */
 static char *
@@ -27,73 +30,32 @@ run_compose(const char *dir, const char *command, size_t len, size_t *out_len)
 	return text;
 }
 
-/* Is it UTF-8 without NULs?  A command travels as JSON text. */
-static bool
-is_text(const char *s, size_t len)
-{
-	const unsigned char *c = (const unsigned char *)s, *end = c + len;
-	unsigned n;
-
-	while (c < end) {
-		n = *c >= 0xf0 ? 3 : *c >= 0xe0 ? 2 : *c >= 0xc2 ? 1 : 0;
-		if (*c == 0 || (*c >= 0x80 && n == 0) || *c > 0xf4 ||
-		    n >= (size_t)(end - c) || (*c == 0xe0 && c[1] < 0xa0) ||
-		    (*c == 0xed && c[1] > 0x9f) ||
-		    (*c == 0xf0 && c[1] < 0x90) || (*c == 0xf4 && c[1] > 0x8f))
-			return false;
-		for (c++; n > 0; n--)
-			if ((*c++ & 0xc0) != 0x80)
-				return false;
-	}
-	return true;
-}
-
-struct script_text {
-	const char *text;
-};
-
-static int
-text_read(void *arg, uint64_t offset, void *buf, size_t len)
-{
-	memcpy(buf, ((struct script_text *)arg)->text + offset, len);
-	return 0;
-}
-
 /*
- * What can't travel as a command is staged in the VM, and the command is to
- * read it from there.  It removes itself first: the shell has it open.
+ * Does it have to be carried to the VM before it is run: since a command can't
+ * be so long, or can't hold such bytes, or because nothing as large was seen
+ * to be taken?  (If that fails, then not with the user's own command.)
  */
-static int
-run_stage(struct room *r, const char *command, size_t len, char **out,
-    size_t *out_len)
+static bool
+run_is_unusual(struct room *r, const char *text, size_t len)
 {
-	struct interval all = {0, 0};
-	struct script_text source;
-	struct room_write w = {.path = "/tmp/script",
-	    .ranges = &all,
-	    .nranges = 1,
-	    .read = text_read,
-	    .arg = &source};
-	char token[17], sha256[65], *text;
-	int error, head;
+	size_t size = api_body_size(text, len);
 
-	room_nonce(token);
-	if ((text = malloc(len + 64)) == NULL)
-		return -ENOMEM;
-	head = sprintf(text, "rm -f /tmp/.gentilityfs-%s\n", token);
-	memcpy(text + head, command, len);
-	source.text = text;
-	w.size = all.end = head + len;
-	error = room_stage(r, &w, token, true, sha256);
-	free(text);
-	if (error != 0)
-		return error;
-	if ((head = asprintf(out, ". /tmp/.gentilityfs-%s", token)) == -1) {
-		*out = NULL;
-		return -ENOMEM;
-	}
-	*out_len = head;
-	return 0;
+	return len > SCRIPT_MAX || !utf8_is_text(text, len) ||
+	    size > api_body_max(r->api) ||
+	    (size > RUN_SURE && size > api_body_proven(r->api));
+}
+
+static void
+take_answer(struct room_run *out, struct api_answer *a)
+{
+	out->exit_code = a->exit_code;
+	out->output = a->output;
+	out->output_len = a->len;
+	out->cut = a->cut;
+	out->json = a->json;
+	out->json_len = a->json_len;
+	out->changes = a->changes;
+	*a = (struct api_answer){0};
 }
 
 int
@@ -101,44 +63,41 @@ room_run(struct room *r, struct wait *wait, const char *dir,
     const char *command, size_t len, struct room_run *out)
 {
 	struct api_answer a = {0};
-	char *text = NULL, *staged = NULL;
+	char *text = NULL, *carried = NULL;
 	size_t text_len;
-	int error = 0;
+	int error = -E2BIG;
 
 	(void)wait; /* callers wait for the job that runs this */
-	*out = (struct room_run){0};
+	*out = (struct room_run){.fate = FATE_NOT_RUN};
 	if (len > 0 && command[len - 1] == '\n')
 		len--;
 	if ((text = run_compose(dir, command, len, &text_len)) == NULL)
 		return -ENOMEM;
-	if (text_len > SCRIPT_MAX || !is_text(command, len)) {
-		free(text);
-		text = NULL;
-		error = run_stage(r, command, len, &staged, &len);
+	if (!run_is_unusual(r, text, text_len))
+		error = api_command(r->api, API_USER, text, text_len, &a);
+	/* That is refused for its size only if it has surely not run. */
+	if (error == -E2BIG) {
+		api_answer_free(&a);
+		a = (struct api_answer){0};
+		error = room_carry_user(r, text, text_len, &carried);
 		if (error != 0)
 			snprintf(out->detail, sizeof out->detail,
-			    "the script could not be put into /tmp of the VM");
-		else if ((text = run_compose(dir, staged, len, &text_len)) ==
-		    NULL)
-			error = -ENOMEM;
-		free(staged);
+			    "the script could not be put into the temporary "
+			    "directory of the VM");
+		else
+			error = api_command(
+			    r->api, API_USER, carried, strlen(carried), &a);
 	}
-	if (error == 0) {
-		error = api_command(r->api, API_USER, text, text_len, &a);
+	out->fate = a.fate;
+	if (a.detail[0] != '\0')
 		snprintf(out->detail, sizeof out->detail, "%s", a.detail);
-	} else if (error == -EREMOTEIO)
-		error = -EIO; /* the script itself did not run */
-	free(text);
-	if (error == 0) {
-		out->exit_code = a.exit_code;
-		out->output = a.output;
-		out->output_len = a.len;
-		out->json = a.json;
-		out->json_len = a.json_len;
-		out->changes = a.changes;
-		a = (struct api_answer){0};
-	}
+	if (error == 0)
+		take_answer(out, &a);
+	else if (error == -EREMOTEIO && a.fate == FATE_NOT_RUN)
+		error = -EIO;
 	api_answer_free(&a);
+	free(carried);
+	free(text);
 	return room_errno(error);
 }
 

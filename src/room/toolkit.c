@@ -112,18 +112,6 @@ is_refused(const struct api_answer *a)
 	return a->status == 400 || a->status == 413 || a->status == 422;
 }
 
-static int
-send_texts(struct room *r, enum api_kind kind, const char *first, size_t len,
-    const char *again, size_t again_len, const struct cancel *cancel,
-    struct api_answer *a)
-{
-	return cancel != NULL
-	    ? api_piece(r->api, first, len, again, again_len, cancel, a)
-	    : again == NULL
-	    ? api_command(r->api, kind, first, len, a)
-	    : api_change(r->api, kind, first, len, again, again_len, a);
-}
-
 /*
  * Send it once in this form.  -ENOPKG: it did nothing; the room knows what to
  * do instead now.
@@ -143,12 +131,12 @@ send_form(struct room *r, const struct room_command *c, const struct form *form,
 	}
 	if (first == NULL || (c->again != NULL && again == NULL)) {
 		/* There is no room for more than it needs. */
-		error = send_texts(r, c->kind, c->text, c->len, c->again,
+		error = room_send_text(r, c->kind, c->text, c->len, c->again,
 		    c->again_len, c->cancel, a);
 		goto out;
 	}
-	error =
-	    send_texts(r, c->kind, first, len, again, again_len, c->cancel, a);
+	error = room_send_text(
+	    r, c->kind, first, len, again, again_len, c->cancel, a);
 	if (form->toolkit == ROOM_TOOLKIT_MISSING && error != 0 &&
 	    is_refused(a)) {
 		toolkit_set(r, form, ROOM_TOOLKIT_NONE);
@@ -206,10 +194,5 @@ room_doubt_toolkit(struct room *r)
 bool
 room_has_toolkit(struct room *r)
 {
-	bool has;
-
-	pthread_mutex_lock(&r->lock);
-	has = r->toolkit == ROOM_TOOLKIT_KEPT;
-	pthread_mutex_unlock(&r->lock);
-	return has;
+	return r->toolkit == ROOM_TOOLKIT_KEPT;
 }

@@ -18,6 +18,7 @@
 /* Pieces of one file under way at once: one waits, so that no connection does.
  */
 #define STAGE_FLIGHT 8
+#define STAGE_LEAST  ((size_t)1024) /* of data in a piece */
 /* And of all files: each takes memory, and a thread. */
 #define STAGE_FLIGHT_ALL 24
 #define STAGE_ZEROS	 ((size_t)64 * 1024)
@@ -248,6 +249,20 @@ stage_skip(struct pieces *all, const struct intervals *set, uint64_t at,
 	return len;
 }
 
+/* How much data one command carries, whatever it is. */
+static size_t
+stage_plain(struct room *r, const struct script_change *item)
+{
+	enum script_tools tools = room_tools(r);
+	bool toolkit = room_has_toolkit(r);
+	size_t n = script_data_max(tools, item, toolkit, room_command_max(r));
+
+	/* With a path so long it is carried, whatever its data is. */
+	return n >= STAGE_LEAST
+	    ? n
+	    : script_data_max(tools, item, toolkit, SCRIPT_MAX);
+}
+
 int
 room_stage(struct room *r, const struct room_write *w, const char *token,
     bool verify, char sha256[65])
@@ -265,8 +280,7 @@ room_stage(struct room *r, const struct room_write *w, const char *token,
 	int64_t len;
 	int error = 0;
 
-	plain = script_data_max(room_tools(r), &item, room_has_toolkit(r));
-	if (plain < 1024)
+	if (stage_plain(r, &item) < STAGE_LEAST)
 		return -ENAMETOOLONG;
 	SHA256Init(&hash);
 	for (at = 0; at < w->size && error == 0; at += len) {
@@ -274,6 +288,8 @@ room_stage(struct room *r, const struct room_write *w, const char *token,
 			error = -ECANCELED;
 			break;
 		}
+		/* A refusal may have made it less meanwhile. */
+		plain = stage_plain(r, &item);
 		if ((hole = stage_skip(&all, &set, at, &hash)) > 0)
 			len = hole;
 		else if ((len = stage_next(&all, &set, at, plain, &hash)) < 0)

@@ -572,8 +572,8 @@ script_compose_changes(enum script_tools tools, const char *nonce,
 }
 
 size_t
-script_data_max(
-    enum script_tools tools, const struct script_change *ch, bool toolkit)
+script_data_max(enum script_tools tools, const struct script_change *ch,
+    bool toolkit, size_t command_max)
 {
 	struct script_change empty = *ch;
 	size_t len;
@@ -591,5 +591,5 @@ script_data_max(
 	free(text);
 	/* The nonce (64 at most) stands there thrice, numbers get longer. */
 	len += 3 * 64 + 32 + ch->nranges * 42;
-	return len > SCRIPT_MAX ? 0 : (SCRIPT_MAX - len) / 4 * 3;
+	return len > command_max ? 0 : (command_max - len) / 4 * 3;
 }

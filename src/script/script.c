@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "script/script.h"
 #include "script/command.h"
 #include "script/toolkit.h"
@@ -135,27 +136,6 @@ command_end(struct command *c, size_t *len)
 	return c->text;
 }
 
-/* The length of the UTF-8 character at s, 0 when there is none. */
-static size_t
-utf8_length(const unsigned char *s)
-{
-	size_t n, i;
-
-	if (s[0] < 0x80)
-		return 1;
-	if (s[0] < 0xc2 || s[0] > 0xf4)
-		return 0;
-	n = s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
-	/* Not the shortest form, half of a surrogate pair, past U+10FFFF. */
-	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
-	    (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
-		return 0;
-	for (i = 1; i < n; i++)
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-	return n;
-}
-
 /*
  * Write the quoted form of text to out (when it is not NULL); its length.
  * $(...) removes newlines at the end of what is printed, but only bytes that
@@ -166,7 +146,7 @@ quote(const char *text, char *out)
 {
 	static const char end[] = "'", escaped[] = "'\\''",
 			  open_raw[] = "'\"$(printf '", close_raw[] = "')\"'";
-	const unsigned char *s = (const unsigned char *)text;
+	const char *s = text, *text_end = s + strlen(s);
 	char octal[5];
 	bool raw = false;
 	size_t len = 0, n;
@@ -179,7 +159,7 @@ quote(const char *text, char *out)
 	} while (0)
 	PUT(end, 1);
 	while (*s != '\0') {
-		n = utf8_length(s);
+		n = utf8_length(s, (size_t)(text_end - s));
 		if (raw != (n == 0)) {
 			raw = !raw;
 			if (raw)
@@ -188,7 +168,8 @@ quote(const char *text, char *out)
 				PUT(close_raw, sizeof(close_raw) - 1);
 		}
 		if (raw) {
-			snprintf(octal, sizeof(octal), "\\%03o", *s++);
+			snprintf(octal, sizeof(octal), "\\%03o",
+			    (unsigned char)*s++);
 			PUT(octal, 4);
 			continue;
 		}

@@ -216,12 +216,13 @@ char *script_compose_changes(enum script_tools tools, const char *nonce,
     const struct script_change *, size_t n, size_t *len);
 
 /*
- * How many bytes of data fit into a command of this change alone, whatever
- * they are; more when they can be compressed, which composing does.  toolkit:
- * it need not carry its programs.
+ * How many bytes of data fit into a command of this change alone that is no
+ * longer than command_max (at most SCRIPT_MAX), whatever they are; more when
+ * they can be compressed, which composing does.  toolkit: it need not carry its
+ * programs.
  */
-size_t script_data_max(
-    enum script_tools, const struct script_change *, bool toolkit);
+size_t script_data_max(enum script_tools, const struct script_change *,
+    bool toolkit, size_t command_max);
 
 /* Whether it looks as if these bytes get smaller when they are compressed. */
 bool script_may_compress(const char *data, size_t len);

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -24,7 +25,9 @@ blob_put_bytes(struct blob *b, uint64_t offset, const void *data, size_t len)
 	struct file *file;
 	uint64_t base, before;
 	bool stored = false;
+	char why[128];
 	ssize_t n;
+	int error;
 
 	/* Somebody else has brought it meanwhile. */
 	if (intervals_cover(&b->present, offset, offset + len))
@@ -38,6 +41,7 @@ blob_put_bytes(struct blob *b, uint64_t offset, const void *data, size_t len)
 	s->used += len; /* before the lock is dropped: others see it */
 	pthread_mutex_unlock(&s->lock);
 	n = pwrite(file->fd, data, len, base + offset);
+	error = errno;
 	pthread_mutex_lock(&s->lock);
 	s->used -= len;
 	if (n == (ssize_t)len && b->file == file && b->base == base) {
@@ -48,10 +52,13 @@ blob_put_bytes(struct blob *b, uint64_t offset, const void *data, size_t len)
 				    intervals_bytes(&b->present) - before;
 			stored = true;
 		}
-	} else if (n != (ssize_t)len && !s->broken) {
-		s->broken = true;
-		log_warn("cache: %s; contents are not cached",
-		    n == -1 ? strerror(errno) : "short write");
+	} else if (n != (ssize_t)len && b->file == file) {
+		snprintf(why, sizeof why, "cache: %s",
+		    n == -1 ? strerror(error) : "short write");
+		/* Only once, by the first of those who met it. */
+		if (file->place == s->place && !s->broken)
+			place_next(s, why);
+		blob_empty(b);
 	}
 	file_put(file);
 	return stored;
@@ -228,7 +235,8 @@ blob_plan(struct blob *b, uint64_t offset, uint64_t end, struct interval *out)
 {
 	uint64_t size = b->version.size;
 
-	if (size <= STORE_SMALL) {
+	/* What is not kept should not be more than is asked for. */
+	if (size <= STORE_SMALL && !b->store->broken) {
 		*out = (struct interval){0, size};
 		return;
 	}
@@ -270,7 +278,7 @@ blob_go_ahead(struct blob *b, const char *path, const struct attr *attr)
 	struct interval gap;
 	struct fetch *f;
 
-	if (b->window == 0 || b->stream != NULL)
+	if (b->window == 0 || b->stream != NULL || s->broken)
 		return;
 	stop = b->next + b->window < size ? b->next + b->window : size;
 	for (at = b->next; blob_next_gap(b, at, stop, &gap); at = gap.end) {

@@ -60,6 +60,26 @@ make_dirs(const char *path)
 	return error;
 }
 
+/* The cache directory can't be used, from the start. */
+static void
+store_do_without(struct store *s, const char *dir, int error)
+{
+	char why[512];
+
+	if (error == -EPERM)
+		snprintf(why, sizeof why,
+		    "cache directory %s: it must be yours alone (chmod 700, "
+		    "or choose another with -o cache_dir=DIR)",
+		    dir);
+	else
+		snprintf(why, sizeof why, "cache directory %s: %s", dir,
+		    strerror(-error));
+	if (s->dir_fd != -1)
+		close(s->dir_fd);
+	s->dir_fd = -1;
+	place_next(s, why);
+}
+
 int
 store_open(struct store **out, struct room *room, const char *dir,
     uint64_t limit, const char *label)
@@ -70,6 +90,7 @@ store_open(struct store **out, struct room *room, const char *dir,
 	struct stat st;
 	int at = -1, error;
 
+	*out = NULL;
 	if ((s = calloc(1, sizeof *s)) == NULL)
 		return -ENOMEM;
 	s->dir_fd = s->lock_fd = s->saved_fd = -1;
@@ -102,11 +123,8 @@ store_open(struct store **out, struct room *room, const char *dir,
 uncached:
 	if (at != -1)
 		close(at);
-	if (error != 0) {
-		log_warn("cache directory %s: %s; contents are not cached", dir,
-		    strerror(-error));
-		s->broken = true;
-	}
+	if (error != 0)
+		store_do_without(s, dir, error);
 	*out = s;
 	return 0;
 fail:
@@ -117,43 +135,6 @@ fail:
 }
 
 void
-file_put(struct file *f)
-{
-	if (f == NULL || --f->refs > 0)
-		return;
-	close(f->fd);
-	f->store->used -= f->end;
-	f->store->files--;
-	free(f);
-}
-
-struct file *
-file_new(struct store *s)
-{
-	struct file *f;
-	char name[32];
-
-	if (s->dir_fd == -1 || (f = malloc(sizeof *f)) == NULL)
-		return NULL;
-	snprintf(name, sizeof name, "%llx", (unsigned long long)s->serial++);
-	f->fd = openat(
-	    s->dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (f->fd == -1) {
-		/* cppcheck-suppress memleak ; there is none */
-		free(f);
-		return NULL;
-	}
-	/* Nameless: whatever happens to us, nothing stays behind. */
-	unlinkat(s->dir_fd, name, 0);
-	f->refs = 1;
-	f->store = s;
-	f->pack = false;
-	f->end = 0;
-	s->files++;
-	return f;
-}
-
-static void
 pack_close(struct store *s)
 {
 	file_put(s->pack);

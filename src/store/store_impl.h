@@ -13,6 +13,17 @@
 /* Random reads fetch so much, and each fetch begins at such a block. */
 #define STORE_BLOCK ((uint64_t)128 * 1024)
 
+/* Where new cache files are made: the next one when the last does not work. */
+enum place {
+	PLACE_DIR, /* the cache directory */
+	PLACE_TMP, /* files without a name in /var/tmp, so much of them at most:
+		    */
+	PLACE_MEMORY,
+	PLACE_NONE
+};
+#define PLACE_TMP_MAX	 ((uint64_t)256 * 1024 * 1024)
+#define PLACE_MEMORY_MAX ((uint64_t)64 * 1024 * 1024)
+
 /*
  * A cache file, open; it outlives its blob's use of it while spans need it.  A
  * pack holds many small whole blobs, one behind the other: making a file for
@@ -23,6 +34,7 @@ struct file {
 	unsigned refs; /* under the store's lock */
 	int fd;
 	struct store *store;
+	enum place place;
 	bool pack;
 	uint64_t end; /* of a pack's last blob */
 };
@@ -96,13 +108,15 @@ struct store {
 	struct file *pack; /* takes the next ones; or NULL */
 	struct blobs blobs;
 	TAILQ_HEAD(, blob) idle; /* oldest first */
-	bool broken; /* the disk failed: said so once */
+	enum place place;
+	bool broken; /* nothing can be kept any more: said so once */
 	unsigned fills, aheads; /* fetches under way that nobody asked for */
 };
 
 /* All with the lock held. */
 struct file *file_new(struct store *);
 void file_put(struct file *); /* NULL is ok */
+void pack_close(struct store *); /* nothing more goes there */
 /* Forget the stored bytes; readers that have spans keep theirs. */
 void blob_empty(struct blob *);
 /* Give the blob a file if it has none; in a pack if it is small and what comes
@@ -110,6 +124,9 @@ void blob_empty(struct blob *);
 bool store_place(struct store *, struct blob *, bool whole);
 /* Make room for len more bytes of the blob; false: it can't be stored. */
 bool store_make_room(struct store *, struct blob *, uint64_t len);
+
+/* The present place does not work, since: go on in the next one. */
+void place_next(struct store *, const char *why);
 
 /* Keep bytes that came; drops the lock for a while.  False: no room. */
 bool blob_put_bytes(

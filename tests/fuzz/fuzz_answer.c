@@ -26,8 +26,8 @@ check_command(const char *json, size_t len)
 		assert(a.changes.items[i].path[0] == '/');
 		assert(a.changes.items[i].size >= -1);
 	}
-	text = change_format(
-	    a.output, a.len, a.exit_code, &a.changes, "https://host", &n);
+	text = change_format(a.output, a.len, a.cut, a.exit_code, &a.changes,
+	    "https://host", &n);
 	assert(text != NULL && text[n - 1] == '\n');
 	/* One line for each change, whatever is in it. */
 	size_t lines = 0;

@@ -630,9 +630,10 @@ class Result:
         return {row[3]: row for row in self.rows()}
 
 
+FATE = rb"(not run|ran, result unknown|outcome unknown)"
 FAILED = re.compile(
-    rb"gentilityfs: (not run|outcome unknown): [^\n]+\n"
-    rb"--- error (E[A-Z]+), (not run|outcome unknown)\n"
+    rb"gentilityfs: " + FATE + rb": [^\n]+\n"
+    rb"--- error (E[A-Z]+), " + FATE + rb"\n"
 )
 
 

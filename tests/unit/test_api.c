@@ -214,23 +214,25 @@ static struct {
 	int status;
 	const char *body;
 	int expected;
+	enum fate fate;
 	const char *detail;
 } user_cases[] = {
-    {503, "{\"error\":\"busy\"}", -EIO, "not run: HTTP 503, busy"},
-    {413, "{\"error\":\"too_big\"}", -EIO, "not run: HTTP 413, too_big"},
-    {409, "{\"error\":\"x\",\"message\":\"y\"}", -EIO,
-	"not run: HTTP 409, x: y"},
-    {404, "{\"error\":\"no_profile\"}", -EIO, "not run: "},
-    {401, "{\"error\":\"bad_key\"}", -EACCES, "not run: HTTP 401"},
-    {403, "<html>", -EACCES, "not run: HTTP 403"},
-    {429, "<html>", -EREMOTEIO, "not known whether it ran: HTTP 429"},
-    {503, "<html>", -EREMOTEIO, "not known whether it ran: HTTP 503"},
-    {500, "{\"error\":\"x\"}", -EREMOTEIO, "not known whether it ran: "},
-    {504, "", -EREMOTEIO, "not known whether it ran: HTTP 504"},
-    {302, "", -EREMOTEIO, "not known whether it ran: "},
-    {200, "{\"instance_id\":", -EREMOTEIO, "not known whether it ran: "},
-    {200, "", -EREMOTEIO, "not known whether it ran: "},
-    {0, "", -EREMOTEIO, "not known whether it ran: "},
+    {503, "{\"error\":\"busy\"}", -EIO, FATE_NOT_RUN, "HTTP 503, busy"},
+    {413, "{\"error\":\"too_big\"}", -EIO, FATE_NOT_RUN, "HTTP 413, too_big"},
+    {413, "<html>", -EIO, FATE_NOT_RUN, "HTTP 413, not from"},
+    {409, "{\"error\":\"x\",\"message\":\"y\"}", -EIO, FATE_NOT_RUN,
+	"HTTP 409, x: y"},
+    {404, "{\"error\":\"no_profile\"}", -EIO, FATE_NOT_RUN, "HTTP 404, "},
+    {401, "{\"error\":\"bad_key\"}", -EACCES, FATE_NOT_RUN, "HTTP 401"},
+    {403, "<html>", -EACCES, FATE_NOT_RUN, "HTTP 403"},
+    {429, "<html>", -EREMOTEIO, FATE_UNKNOWN, "HTTP 429"},
+    {503, "<html>", -EREMOTEIO, FATE_UNKNOWN, "HTTP 503"},
+    {500, "{\"error\":\"x\"}", -EREMOTEIO, FATE_UNKNOWN, "HTTP 500, x"},
+    {504, "", -EREMOTEIO, FATE_UNKNOWN, "HTTP 504"},
+    {302, "", -EREMOTEIO, FATE_UNKNOWN, "HTTP 302"},
+    {200, "{\"instance_id\":", -EREMOTEIO, FATE_UNKNOWN, "the answer can't"},
+    {200, "", -EREMOTEIO, FATE_UNKNOWN, "the answer can't"},
+    {0, "", -EREMOTEIO, FATE_UNKNOWN, ""},
 };
 
 static bool
@@ -265,6 +267,8 @@ test_user_command_is_sent_once(void **state)
 		if (strncmp(a.detail, user_cases[i].detail,
 			strlen(user_cases[i].detail)) != 0)
 			fail_msg("%zu: %s", i, a.detail);
+		assert_int_equal(a.fate, user_cases[i].fate);
+		assert_true(a.detail[0] != '\0');
 		api_answer_free(&a);
 		assert_int_equal(server_seen(&s), 2);
 		stop(api, &s);
@@ -291,7 +295,7 @@ test_user_command_waits_for_a_listener(void **state)
 	config.base_url = url;
 	assert_int_equal(api_open(&api, &config), 0);
 	assert_int_equal(run(api, API_USER, &a), -ECONNREFUSED);
-	assert_int_equal(strncmp(a.detail, "not run: ", 9), 0);
+	assert_int_equal(a.fate, FATE_NOT_RUN);
 	api_answer_free(&a);
 	api_close(api);
 }
@@ -344,9 +348,8 @@ test_too_long_a_pause_is_an_error(void **state)
 	s.arg = (void *)"Retry-After: 600\r\n";
 	assert_int_equal(try_run(api, API_META), -EIO);
 	assert_int_equal(run(api, API_USER, &a), -EIO);
-	assert_non_null(strstr(a.detail,
-	    "not run: the service asked to wait "
-	    "for "));
+	assert_int_equal(a.fate, FATE_NOT_RUN);
+	assert_non_null(strstr(a.detail, "the service asked to wait for "));
 	api_answer_free(&a);
 	assert_int_equal(server_seen(&s), 1);
 	assert_true(now_ms() - start < 15000);
@@ -479,7 +482,7 @@ test_instance_is_not_created_unasked(void **state)
 	assert_non_null(strstr(a.detail, "-o create"));
 	api_answer_free(&a);
 	assert_int_equal(run(api, API_USER, &a), -ENODEV);
-	assert_non_null(strstr(a.detail, "not run: "));
+	assert_int_equal(a.fate, FATE_NOT_RUN);
 	api_answer_free(&a);
 	assert_int_equal(server_seen(&s), 2);
 	stop(api, &s);
@@ -506,6 +509,205 @@ test_a_working_command_means_ready(void **state)
 
 	(void)state;
 	assert_int_equal(api_create(api, detail), 0);
+	stop(api, &s);
+}
+
+/*
+ * As api.md has it: 200 and the statuses in their order, the first of them
+ * without an instance; commands are refused until it is ready, in either way.
+ */
+struct start {
+	unsigned polls;
+	int status; /* of refused commands */
+};
+
+static bool
+serve_start(struct server *s, const struct server_request *r)
+{
+	static const char *const statuses[] = {"active", "network_allocated",
+	    "ftap_created", "image_generated", "vm_started", "vm_booted",
+	    "ready"};
+	struct start *start = s->arg;
+	char json[256], id[64];
+
+	if (server_is(r, "POST " ROOM "/command")) {
+		if (start->polls >= 7)
+			return reply_command(r->fd, VM_A, "hi");
+		return reply_error(r->fd, start->status,
+		    start->status == 404 ? "instance_not_found" : "not_ready");
+	}
+	snprintf(id, sizeof id, "\"%s\"", VM_A);
+	snprintf(json, sizeof json, "{\"instance_id\":%s,\"status\":\"%s\"}",
+	    start->polls == 0 ? "null" : id,
+	    statuses[start->polls < 6 ? start->polls : 6]);
+	start->polls++;
+	return server_reply(r->fd, 200, json);
+}
+
+static void
+test_a_starting_instance_is_waited_for(void **state)
+{
+	static const int refusals[] = {404, 503};
+	struct server s;
+	struct api *api;
+	struct api_answer a;
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		struct start start = {.status = refusals[i]};
+
+		/* Far less than it takes: the start has a limit of its own. */
+		api = open_api(&s, serve_start, 1000, true);
+		s.arg = &start;
+		assert_int_equal(run(api, API_META, &a), 0);
+		assert_string_equal(a.output, "hi");
+		api_answer_free(&a);
+		assert_int_equal(start.polls, 7);
+		assert_int_equal(replaced_count, 0);
+		stop(api, &s);
+	}
+}
+
+/* A service that takes bodies up to a limit, and what it does to others. */
+struct limit {
+	size_t most;
+	int status; /* 0: a reset; 200: the shell's "argument list too long" */
+	unsigned refused;
+};
+
+static bool
+serve_limit(struct server *s, const struct server_request *r)
+{
+	struct limit *limit = s->arg;
+
+	if (r->body_len <= limit->most)
+		return reply_command(r->fd, VM_A, "");
+	limit->refused++;
+	if (limit->status == 200)
+		return server_reply(r->fd, 200,
+		    "{\"instance_id\":\"" VM_A "\",\"result\":{\"output\":"
+		    "\"sh: Argument list too long\",\"exit_code\":126},"
+		    "\"status\":\"error\"}");
+	return limit->status != 0 &&
+	    server_reply(r->fd, limit->status, "{\"error\":\"x\"}");
+}
+
+static int
+run_sized(struct api *api, enum api_kind kind, size_t len, enum fate *fate)
+{
+	char *text = malloc(len);
+	struct api_answer a;
+	int error;
+
+	assert_non_null(text);
+	memset(text, 'x', len);
+	error = api_command(api, kind, text, len, &a);
+	*fate = a.fate;
+	api_answer_free(&a);
+	free(text);
+	return error;
+}
+
+static void
+test_a_limit_of_the_body_is_found(void **state)
+{
+	static const int statuses[] = {413, 400, 422, 200, 0};
+	struct server s;
+	struct api *api;
+	enum fate fate;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof statuses / sizeof statuses[0]; i++) {
+		struct limit limit = {.most = 64000, .status = statuses[i]};
+
+		api = open_api(&s, serve_limit, 20000, false);
+		s.arg = &limit;
+		assert_int_equal(api_body_max(api), SIZE_MAX);
+		assert_int_equal(
+		    run_sized(api, API_META, 90000, &fate), -E2BIG);
+		/* Only of a reset nobody knows. */
+		assert_int_equal(
+		    fate, statuses[i] == 0 ? FATE_UNKNOWN : FATE_NOT_RUN);
+		assert_int_equal(limit.refused, statuses[i] == 0 ? 2 : 1);
+		assert_int_equal(api_body_max(api), 65536);
+		assert_int_equal(
+		    run_sized(api, API_META, 65000, &fate), -E2BIG);
+		assert_int_equal(api_body_max(api), 32768);
+		assert_int_equal(run_sized(api, API_META, 32000, &fate), 0);
+		assert_true(api_body_proven(api) >= 32000);
+		/* What went once is refused for another reason. */
+		limit.most = 0;
+		if (statuses[i] == 400 || statuses[i] == 422)
+			assert_int_equal(
+			    run_sized(api, API_META, 32000, &fate), -EIO);
+		assert_int_equal(api_body_max(api), 32768);
+		stop(api, &s);
+	}
+}
+
+static void
+test_size_of_a_body(void **state)
+{
+	static const char text[] = "a\"b\\c\b\f\n\r\t\v\x1f\x7f/\xc3\xa9";
+	struct server s;
+	struct api *api = open_api(&s, serve_ok, 5000, false);
+	struct api_answer a;
+
+	(void)state;
+	assert_int_equal(
+	    api_command(api, API_META, text, sizeof text - 1, &a), 0);
+	api_answer_free(&a);
+	assert_int_equal(
+	    api_body_size(text, sizeof text - 1), strlen(s.bodies[0]));
+	assert_int_equal(api_body_proven(api), strlen(s.bodies[0]));
+	stop(api, &s);
+}
+
+/* An output that is longer than what is kept, and the rest of the answer. */
+static bool
+serve_flood(struct server *s, const struct server_request *r)
+{
+	static const char head[] =
+	    "{\"instance_id\":\"" VM_A "\",\"result\":{\"output\":\"",
+			  tail[] = "\",\"exit_code\":7,\"files_changed\":[{"
+				   "\"path\":\"/x\",\"status\":\"created\"}]},"
+				   "\"status\":\"error\"}";
+	char block[65536];
+	size_t i;
+
+	(void)s;
+	memset(block, 'x', sizeof block);
+	if (!server_text(
+		r->fd, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n") ||
+	    !server_text(r->fd, head))
+		return false;
+	for (i = 0; i < 70 * 16; i++)
+		if (!server_send(r->fd, block, sizeof block))
+			return false;
+	server_text(r->fd, tail);
+	return false;
+}
+
+static void
+test_an_output_that_is_too_long_is_cut(void **state)
+{
+	struct server s;
+	struct api *api = open_api(&s, serve_flood, 60000, false);
+	struct api_answer a;
+
+	(void)state;
+	assert_int_equal(run(api, API_USER, &a), 0);
+	assert_int_equal(a.fate, FATE_RAN);
+	assert_true(a.cut);
+	assert_int_equal(a.exit_code, 7);
+	assert_int_equal(a.len, 64 << 20);
+	assert_int_equal(a.changes.count, 1);
+	assert_int_equal(a.json_len, strlen(a.json));
+	assert_int_equal(
+	    strncmp(a.json, "{\"output_cut\":true,\"instance_id\"", 32), 0);
+	api_answer_free(&a);
+	/* Ours would make no sense of a part. */
+	assert_int_equal(try_run(api, API_META), -EFBIG);
 	stop(api, &s);
 }
 
@@ -980,6 +1182,10 @@ main(void)
 	    cmocka_unit_test(test_instance_is_created),
 	    cmocka_unit_test(test_instance_is_not_created_unasked),
 	    cmocka_unit_test(test_a_working_command_means_ready),
+	    cmocka_unit_test(test_a_starting_instance_is_waited_for),
+	    cmocka_unit_test(test_a_limit_of_the_body_is_found),
+	    cmocka_unit_test(test_size_of_a_body),
+	    cmocka_unit_test(test_an_output_that_is_too_long_is_cut),
 	    cmocka_unit_test(test_replaced_instance),
 	    cmocka_unit_test(test_late_answer_of_the_old_instance),
 	    cmocka_unit_test(test_form_of_the_wildcard_is_found),

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "api/api.h"
+#include "base/json_cut.h"
 #include "api/pace.h"
 
 #define ID "550e8400-e29b-41d4-a716-446655440000"
@@ -403,6 +404,53 @@ test_pace_without_retry_after(void **state)
 	assert_in_range(api_pace_when(&p, 6000), 3606000, 3606100);
 }
 
+/* The text through json_cut(), in pieces of this size. */
+static void
+cut(struct json_cut *c, size_t piece, const char *text, char *out)
+{
+	size_t len = strlen(text), at, n;
+
+	for (at = 0; at < len; at += n) {
+		n = len - at < piece ? len - at : piece;
+		out += json_cut(c, out, text + at, n);
+	}
+	*out = '\0';
+}
+
+static void
+test_long_strings_are_cut(void **state)
+{
+	static const struct {
+		const char *in, *out;
+	} cases[] = {
+	    {"{\"a\":\"1234\"}", NULL},
+	    {"{\"a\":\"12345\",\"b\":[\"x\"]}",
+		"{\"a\":\"1234\",\"b\":[\"x\"]}"},
+	    {"[\"123456789\",\"\\\"\\\"\",123456]",
+		"[\"1234\",\"\\\"\\\"\",123456]"},
+	    /* Escapes, characters and surrogate pairs stay whole. */
+	    {"[\"123\\n45\"]", "[\"123\\n\"]"},
+	    {"[\"123\\u00e945\"]", "[\"123\\u00e9\"]"},
+	    {"[\"1234\\\\\\\"5\"]", "[\"1234\"]"},
+	    {"[\"123\xe2\x82\xac\xe2\x82\xac\"]", "[\"123\xe2\x82\xac\"]"},
+	    {"[\"\\ud83d\\ude00\\ud83d\\ude00\"]", "[\"\\ud83d\\ude00\"]"},
+	    {"[\"\\ud83dxyz\"]", "[\"\\ud83d\"]"},
+	};
+	char out[256];
+	size_t i, piece;
+
+	(void)state;
+	for (i = 0; i < sizeof cases / sizeof cases[0]; i++)
+		for (piece = 1; piece < 20; piece++) {
+			struct json_cut c = {.max = 4};
+
+			cut(&c, piece, cases[i].in, out);
+			assert_string_equal(out,
+			    cases[i].out == NULL ? cases[i].in : cases[i].out);
+			assert_int_equal(c.cut, cases[i].out != NULL);
+		}
+}
+
 int
 main(void)
 {
@@ -418,6 +466,7 @@ main(void)
 	    cmocka_unit_test(test_paths_are_encoded),
 	    cmocka_unit_test(test_pace_holds_everybody),
 	    cmocka_unit_test(test_pace_without_retry_after),
+	    cmocka_unit_test(test_long_strings_are_cut),
 	};
 
 	return cmocka_run_group_tests_name("api_parse", tests, NULL, NULL);

@@ -18,8 +18,8 @@ check(const char *output, int exit_code, struct change *items, size_t count,
 {
 	struct change_list list = {count, items};
 	size_t len;
-	char *text =
-	    change_format(output, strlen(output), exit_code, &list, BASE, &len);
+	char *text = change_format(
+	    output, strlen(output), false, exit_code, &list, BASE, &len);
 
 	assert_non_null(text);
 	assert_string_equal(text, expected);
@@ -59,7 +59,7 @@ test_output_is_verbatim(void **state)
 {
 	struct change_list list = {0};
 	size_t len;
-	char *text = change_format("a\0b\xff", 4, 0, &list, BASE, &len);
+	char *text = change_format("a\0b\xff", 4, false, 0, &list, BASE, &len);
 
 	(void)state;
 	assert_non_null(text);

@@ -111,7 +111,7 @@ test_user_command_only_if_nothing_was_sent(void **state)
 static void
 test_fate_of_a_user_command(void **state)
 {
-	static const long not_run[] = {400, 404, 409, 413, 429, 503};
+	static const long not_run[] = {400, 404, 409, 429, 503};
 	static const long unknown[] = {200, 302, 408, 500, 502, 504};
 	struct retry_case c;
 
@@ -139,8 +139,16 @@ test_fate_of_a_user_command(void **state)
 	c.sent = true;
 	c.status = 200;
 	assert_int_equal(retry_errno(&c), -EFBIG);
+	assert_int_equal(retry_fate(&c), FATE_RAN);
+	c.error = -ENOMEM;
+	assert_int_equal(retry_fate(&c), FATE_RAN);
 	c.status = 502;
 	assert_int_equal(retry_errno(&c), -EREMOTEIO);
+	/* Too large for whoever says so. */
+	c = status_case(413);
+	c.kind = RETRY_USER;
+	assert_int_equal(retry_fate(&c), FATE_NOT_RUN);
+	assert_int_equal(retry_errno(&c), -EIO);
 }
 
 static void

@@ -269,7 +269,8 @@ data_fits(void **state)
 	c.data = data;
 	for (i = 0; i < sizeof(with_data) / sizeof(with_data[0]); i++) {
 		c.op = with_data[i];
-		max = script_data_max(SCRIPT_TOOLS_BUSYBOX, &c, false);
+		max = script_data_max(
+		    SCRIPT_TOOLS_BUSYBOX, &c, false, SCRIPT_MAX);
 		assert_true(max > 60 * 1024);
 		c.data_len = range.len = max;
 		text = script_compose_changes(

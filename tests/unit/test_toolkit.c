@@ -97,8 +97,8 @@ lengths(void **state)
 {
 	struct script_change c = {
 	    .op = SCRIPT_PIECE, .path = "/home/user/file", .token = NONCE};
-	size_t carry = script_data_max(SCRIPT_TOOLS_GNU, &c, false);
-	size_t kept = script_data_max(SCRIPT_TOOLS_GNU, &c, true);
+	size_t carry = script_data_max(SCRIPT_TOOLS_GNU, &c, false, SCRIPT_MAX);
+	size_t kept = script_data_max(SCRIPT_TOOLS_GNU, &c, true, SCRIPT_MAX);
 	unsigned char *data;
 	uint32_t noise = 1;
 	size_t i, len, whole;

@@ -36,7 +36,8 @@ def vmtool(tmp_path_factory):
         [os.environ.get("CC", "cc"), "-std=gnu11", "-D_GNU_SOURCE", "-g",
          "-O1", "-fsanitize=address,undefined",
          "-fno-sanitize-recover=undefined", f"-I{build}", f"-I{SRC}",
-         *SRC.glob("script/*.c"), SRC / "base/base64.c", HERE / "vmtool.c",
+         *SRC.glob("script/*.c"), SRC / "base/base64.c", SRC / "base/utf8.c",
+         HERE / "vmtool.c",
          "-o", tool, "-lz", "-lmd", "-lresolv", "-pthread"],
         check=True)
     return tool

@@ -323,6 +323,32 @@ def test_stage_and_pieces(room):
     assert len(answer["replies"][0]["listings"][0]["entries"]) == 300
 
 
+def test_a_text_carried_in_parts(room):
+    """Any bytes, each part as often as may be, in any order; it runs when all
+    are there, and leaves nothing behind."""
+    nonce = secrets.token_hex(8)
+    tmp = room.root + "/tmp" if room.root else os.environ.get("TMPDIR", "/tmp")
+    odd = bytes(range(1, 256)).replace(b"'", b"'\\''") + "é€😀".encode()
+    text = room.tool("carry-head", nonce) + b"printf %s '" + odd + \
+        b"'\n(exit 7)"
+    size = 37
+    parts = [text[i:i + size] for i in range(0, len(text), size)]
+    join = room.tool("carry-join", nonce, str(len(text)), "1")
+    numbers = [*range(len(parts))]
+    for n in numbers[::-1] + numbers[:3]:
+        part = room.tool("carry-part", nonce, str(n), stdin=parts[n])
+        assert room.run(part) == b""
+    out = room.run(join + b"echo $?")
+    assert out == odd.replace(b"'\\''", b"'") + b"7\n"
+    assert not [n for n in os.listdir(tmp) if nonce in n]
+    # Again: its parts are gone.
+    assert room.run(join + b"echo $?") == b"<gfs-lost %s>70\n" % nonce.encode()
+    for n in numbers[1:]:
+        room.run(room.tool("carry-part", nonce, str(n), stdin=parts[n]))
+    assert b"<gfs-lost " in room.run(join)
+    assert not [n for n in os.listdir(tmp) if nonce in n]
+
+
 def test_read_ranges(room):
     data = bytes(range(256)) * 1500
     for name in b"file", b"\xff\n", b"a'b":

@@ -13,6 +13,9 @@
  *	vmtool toolkit text|hash
  *	vmtool find NONCE
  *	vmtool place NONCE <output
+ *	vmtool carry-head NONCE
+ *	vmtool carry-part NONCE PART <bytes
+ *	vmtool carry-join NONCE LENGTH RUN
  * TOOLS: unknown, gnu or busybox.  ITEM: list BOUND PATH, also PATH, stat PATH,
  * statfs PATH.  Answers are printed as JSON, with names and data in
  * hexadecimal.  $VMTOOL_FORM: see put_in_form().  Exit: 0, 1 when composing
@@ -24,6 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "script/carry.h"
 #include "script/listing.h"
 #include "script/script.h"
 #include "script/toolkit.h"
@@ -460,6 +464,22 @@ main(int argc, char **argv)
 		text = script_compose_stage(input, argv[2], &len);
 		free(input);
 		return print_command(text, len);
+	}
+	if (strcmp(argv[1], "carry-head") == 0) {
+		text = script_carry_head(argv[2]);
+		return print_command(text, strlen(text));
+	}
+	if (strcmp(argv[1], "carry-part") == 0 && argc == 4) {
+		input = slurp(&n);
+		text = script_carry_part(
+		    argv[2], (unsigned)atoi(argv[3]), input, n, &len);
+		free(input);
+		return print_command(text, len);
+	}
+	if (strcmp(argv[1], "carry-join") == 0 && argc == 5) {
+		text = script_carry_join(
+		    argv[2], strtoul(argv[3], NULL, 10), atoi(argv[4]) != 0);
+		return print_command(text, strlen(text));
 	}
 	if (strcmp(argv[1], "change") == 0 && argc > 4) {
 		struct script_change c = get_change(argv + 4);
