@@ -106,12 +106,17 @@ sys.exit(pytest.main())'
 # pytest_once LOG XML WORKERS ARGUMENT...
 pytest_once()
 {
-	local log=$1 xml=$2 n=$3 parallel=
+	local log=$1 xml=$2 n=$3 parallel='' tmp
+	# pytest closes its own directory there to all but its user; runs beside
+	# each other must not do that to each other's rooms.
+	tmp=${memory:-$scratch}/$(basename "$log" .log)
+	mkdir -p "$tmp"
+	chmod 1777 "$tmp"
 	shift 3
 	! "$python" -c 'import xdist' 2>/dev/null || parallel="-n $n"
 	rm -f "$xml"
 	# shellcheck disable=SC2086 # words are meant to split
-	PYTHONDONTWRITEBYTECODE=1 TMPDIR=${memory:-$scratch} \
+	PYTHONDONTWRITEBYTECODE=1 TMPDIR=$tmp \
 	    timeout -s INT -k 60 "$limit" "$python" -c "$run_interruptible" \
 	    -q -rfEs --durations=15 -p no:cacheprovider $parallel \
 	    --junitxml="$xml" "$@" >"$log" 2>&1 </dev/null
