@@ -174,7 +174,7 @@ def test_a_refused_name_is_there_whatever_an_older_listing_says(any_room):
         assert m.ls() == ["file"]
         assert not m.exists("made")
         any_room.run("sleep 2.1")
-        bad.rule = answered_late("L 0 ", held, go)
+        bad.rule = answered_late("list_tree 0 ", held, go)
         look = Call(os.listdir, m.dir)
         wait_until(held.is_set, DEADLINE, "the listing")
         os.mkdir(any_room.workspace + "/d/made")
