@@ -21,6 +21,37 @@
  * is meant to be read in several calls. */
 #define READ_KEEP_MS 1000
 
+/* Parts of a large file that are read one after another within so long (ms) are
+ * to be of one version, */
+#define READ_ON_MS 5000
+/* though the kernel reads ahead, and not always in order. */
+#define READ_AHEAD_MAX ((uint64_t)4 << 20)
+#define READ_LARGE     ((uint64_t)1 << 20)
+
+/*
+ * Would a program that reads a large file from its beginning get the rest out
+ * of another version of the same size?  It could not tell.  Handle locked.
+ */
+static bool
+reads_two_versions(
+    const struct open_file *h, const struct attr *now, uint64_t off)
+{
+	return h->end > 0 && off >= h->end && off - h->end <= READ_AHEAD_MAX &&
+	    h->attr.size > READ_LARGE && h->attr.size == now->size &&
+	    h->read + READ_ON_MS > room_now();
+}
+
+/* A part was read. */
+static void
+note_read(struct open_file *h, uint64_t off, size_t len)
+{
+	pthread_mutex_lock(&h->lock);
+	if (off == 0 || off + len > h->end)
+		h->end = off + len;
+	h->read = room_now();
+	pthread_mutex_unlock(&h->lock);
+}
+
 /*
  * The version to be read: the file's as it is known now, unless the kernel
  * still goes by the length of the one that the handle has: what is too short
@@ -29,7 +60,7 @@
  * caller is to come again later.
  */
 static struct blob *
-read_version(struct fs *fs, struct open_file *h, struct node *n,
+read_version(struct fs *fs, struct open_file *h, struct node *n, uint64_t off,
     struct attr *attr, bool *soon)
 {
 	struct validator v = attr_validator(&n->attr);
@@ -52,6 +83,9 @@ read_version(struct fs *fs, struct open_file *h, struct node *n,
 	} else if (keep) {
 		blob = h->blob;
 		*attr = h->attr;
+	} else if (node_version(&then) != node_version(n) &&
+	    reads_two_versions(h, &n->attr, off)) {
+		h->torn = true;
 	} else if ((blob = store_get(fs->store, &v)) != NULL) {
 		blob_put(h->blob);
 		h->blob = blob;
@@ -161,7 +195,12 @@ fs_read_file(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
 			c = n->content;
 			soon = false;
 		} else {
-			blob = read_version(fs, h, n, &attr, &soon);
+			blob = read_version(fs, h, n, off, &attr, &soon);
+			if (h->torn) {
+				tree_unlock(fs->tree);
+				blob_put(blob);
+				return -ESTALE;
+			}
 		}
 		path = fs_path_of(fs, n);
 		/* Removed: what was fetched is still there. */
@@ -181,10 +220,14 @@ fs_read_file(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
 		else if (c != NULL)
 			error = content_read(c, w, path, off, size, span);
 		else if ((error = blob_read(
-			      blob, w, path, &attr, off, size, span)) == 0 &&
-		    (error = read_confirm(
-			 fs, w, ino, h, blob, path, &attr, checked)) != 0)
-			span_free(span);
+			      blob, w, path, &attr, off, size, span)) == 0) {
+			error = read_confirm(
+			    fs, w, ino, h, blob, path, &attr, checked);
+			if (error != 0)
+				span_free(span);
+			else
+				note_read(h, off, span->len);
+		}
 		blob_put(blob);
 		if ((error == -EAGAIN || error == -ENOENT) && path != NULL &&
 		    *path != '\0') {

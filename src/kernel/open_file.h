@@ -15,7 +15,7 @@ struct open_file {
 	char *data; /* all of it, from the first read on */
 	size_t len;
 	char *path; /* to read it by, when another file took its name */
-	pthread_mutex_t lock; /* guards data and len */
+	pthread_mutex_t lock; /* guards data, len, and what says so */
 	bool writes; /* or made the file: closing it sends */
 	bool append;
 	bool direct; /* reads past the kernel's pages and length */
@@ -24,6 +24,8 @@ struct open_file {
 	struct attr attr; /* of the version that was last read; under lock */
 	struct blob *blob; /* of that version, kept while it is open */
 	uint64_t since; /* when it became that */
+	uint64_t end; /* of what was read of it, one part after another */
+	uint64_t read; /* when a part was read last */
 };
 
 static inline struct open_file *
