@@ -231,7 +231,7 @@ def test_tar_x_of_200_small_files(any_room):
         warm(m)
         m.sh('tar xf "$1" -C workspace', source + "/../t.tar", timeout=140)
         # tar sets the directory's owner, mode and times when all is in it: 3
-        # more for each directory than the 201 that are wanted (README, "Saving
+        # more for each directory than the 201 that are wanted ("Saving
         # files").
         at_most(m, 204)
     for i in range(200):
