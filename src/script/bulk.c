@@ -18,12 +18,12 @@ script_compose_bulk(enum script_tools tools, const char *nonce,
 	command_add_frame(&c);
 	command_add_records(&c, tools);
 	command_add(&c, vm_bulk);
-	command_add(&c, "I() {\nread_many");
+	command_add(&c, "calls() {\nread_many");
 	for (i = 0; i < n; i++) {
 		command_add(&c, " ");
 		command_add_quoted(&c, paths[i]);
 	}
-	command_addf(&c, "\n}\nP %s\n", nonce);
+	command_addf(&c, "\n}\nanswer %s\n", nonce);
 	return command_end(&c, len);
 }
 

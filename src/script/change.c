@@ -36,30 +36,31 @@ static const struct {
 	const char *function;
 	unsigned needs;
 	bool to, token;
-} ops[] = {[SCRIPT_MKDIR] = {"Md", NEEDS_NAME, false, false},
-    [SCRIPT_RMDIR] = {"Rd", NEEDS_NAME, false, false},
-    [SCRIPT_UNLINK] = {"Ul", NEEDS_NAME, false, false},
-    [SCRIPT_RENAME] = {"Mv", NEEDS_NAME, true, false},
-    [SCRIPT_SYMLINK] = {"Sl", NEEDS_NAME, false, false},
-    [SCRIPT_LINK] = {"Ln", NEEDS_NAME, true, false},
-    [SCRIPT_MKNOD] = {"Nd", NEEDS_NAME, false, false},
-    [SCRIPT_CHMOD] = {"Cm", NEEDS_ATTR, false, false},
-    [SCRIPT_CHOWN] = {"Co", NEEDS_ATTR, false, false},
-    [SCRIPT_UTIMENS] = {"Ut", NEEDS_ATTR, false, false},
-    [SCRIPT_TRUNCATE] = {"Tr", NEEDS_ATTR, false, false},
-    [SCRIPT_CREATE] = {"Cr", NEEDS_WRITE | NEEDS_COMMIT, false, true},
-    [SCRIPT_WRITE] = {"Wr", NEEDS_WRITE, false, true},
-    [SCRIPT_RANGES] = {"Rg", NEEDS_WRITE | NEEDS_RANGE | NEEDS_ATTR, false,
-	true},
-    [SCRIPT_SPREAD] = {"Sp", NEEDS_WRITE | NEEDS_RANGE | NEEDS_ATTR, false,
-	true},
-    [SCRIPT_APPEND] = {"Ap", NEEDS_WRITE | NEEDS_RANGE, false, true},
-    [SCRIPT_PIECE] = {"Pc", NEEDS_PIECE, false, true},
-    [SCRIPT_COMMIT] = {"Ct", NEEDS_WRITE | NEEDS_COMMIT, false, true},
-    [SCRIPT_ABORT] = {"Ab", NEEDS_PIECE, false, true},
-    [SCRIPT_COPY] = {"Cp", NEEDS_WRITE | NEEDS_RANGE, true, false},
+} ops[] = {[SCRIPT_MKDIR] = {"make_directory", NEEDS_NAME, false, false},
+    [SCRIPT_RMDIR] = {"remove_directory", NEEDS_NAME, false, false},
+    [SCRIPT_UNLINK] = {"unlink_path", NEEDS_NAME, false, false},
+    [SCRIPT_RENAME] = {"move_path", NEEDS_NAME, true, false},
+    [SCRIPT_SYMLINK] = {"make_symlink", NEEDS_NAME, false, false},
+    [SCRIPT_LINK] = {"make_link", NEEDS_NAME, true, false},
+    [SCRIPT_MKNOD] = {"make_node", NEEDS_NAME, false, false},
+    [SCRIPT_CHMOD] = {"set_mode", NEEDS_ATTR, false, false},
+    [SCRIPT_CHOWN] = {"set_owner", NEEDS_ATTR, false, false},
+    [SCRIPT_UTIMENS] = {"set_times", NEEDS_ATTR, false, false},
+    [SCRIPT_TRUNCATE] = {"set_size", NEEDS_ATTR, false, false},
+    [SCRIPT_CREATE] = {"create_file", NEEDS_WRITE | NEEDS_COMMIT, false, true},
+    [SCRIPT_WRITE] = {"write_file", NEEDS_WRITE, false, true},
+    [SCRIPT_RANGES] = {"change_ranges", NEEDS_WRITE | NEEDS_RANGE | NEEDS_ATTR,
+	false, true},
+    [SCRIPT_SPREAD] = {"spread_staged", NEEDS_WRITE | NEEDS_RANGE | NEEDS_ATTR,
+	false, true},
+    [SCRIPT_APPEND] = {"append_data", NEEDS_WRITE | NEEDS_RANGE, false, true},
+    [SCRIPT_PIECE] = {"stage_piece", NEEDS_PIECE, false, true},
+    [SCRIPT_COMMIT] = {"commit_file", NEEDS_WRITE | NEEDS_COMMIT, false, true},
+    [SCRIPT_ABORT] = {"drop_staged", NEEDS_PIECE, false, true},
+    [SCRIPT_COPY] = {"copy_range", NEEDS_WRITE | NEEDS_RANGE, true, false},
     [SCRIPT_LOOK] = {":", 0, false, false},
-    [SCRIPT_CLEAN] = {"Cl", NEEDS_EVIDENCE | NEEDS_COMMIT, false, false}};
+    [SCRIPT_CLEAN] = {
+	"clean_directory", NEEDS_EVIDENCE | NEEDS_COMMIT, false, false}};
 
 bool
 script_has_two_paths(enum script_change_op op)
@@ -533,32 +534,33 @@ script_compose_changes(enum script_tools tools, const char *nonce,
 		command_add(&c, vm_commit);
 	if (needs & NEEDS_RANGE)
 		command_add(&c, vm_range);
-	command_add(&c, "I() {\n:\n");
+	command_add(&c, "calls() {\n:\n");
 	for (i = 0; i < n && c.text != NULL; i++) {
 		const struct script_change *ch = &changes[i];
 
 		if (ch->forget != NULL) {
-			command_addf(&c, "Fg %s\n", ch->forget);
+			command_addf(&c, "forget %s\n", ch->forget);
 			forget = true;
 		}
 		if (!ch->again != !again)
-			command_addf(&c, "A=%d\n", again = ch->again != 0);
+			command_addf(&c, "again=%d\n", again = ch->again != 0);
 		if (ch->lend != lend) {
 			lend = ch->lend;
-			command_addf(&c, "V=%s%s%s\n", lend != 0 ? "u-" : "",
-			    lend & 0400 ? "r" : "", lend & 0200 ? "w" : "");
+			command_addf(&c, "lent_right=%s%s%s\n",
+			    lend != 0 ? "u-" : "", lend & 0400 ? "r" : "",
+			    lend & 0200 ? "w" : "");
 		}
 		if (ch->op == SCRIPT_PIECE) {
-			command_add(&c, "_O=");
-			add_form_and_data(&c, ch, " _D=");
+			command_add(&c, "data_form=");
+			add_form_and_data(&c, ch, " piece_data=");
 			command_add(&c, "\n");
 		}
 		command_open_deep(&c, 8, ch->path);
 		if (ops[ch->op].to)
 			command_open_deep(&c, 9, ch->to);
 		if (ch->chained && i > 0)
-			command_add(&c, "[ $e != OK ] || ");
-		command_addf(&c, "X %zu %s ", i, ops[ch->op].function);
+			command_add(&c, "[ $error != OK ] || ");
+		command_addf(&c, "change %zu %s ", i, ops[ch->op].function);
 		command_add_path(&c, 8, ch->path);
 		if (ops[ch->op].to) {
 			command_add(&c, " ");
@@ -567,7 +569,8 @@ script_compose_changes(enum script_tools tools, const char *nonce,
 		add_arguments(&c, tools, ch);
 		command_add(&c, "\n");
 	}
-	command_addf(&c, "%s}\np %s\n", forget ? "Ff\n" : "", nonce);
+	command_addf(
+	    &c, "%s}\nanswer_plain %s\n", forget ? "forget_now\n" : "", nonce);
 	return command_end(&c, len);
 }
 

@@ -41,7 +41,7 @@ command_open_deep(struct command *c, int fd, const char *path)
 	if (!c->deep)
 		command_add(c, vm_deep);
 	c->deep = true;
-	command_addf(c, "Gd %d", fd);
+	command_addf(c, "open_deep %d", fd);
 	while (command_is_deep(path) && (n = deep_part(path)) > 0) {
 		memcpy(part, path, n);
 		part[n] = '\0';

@@ -290,10 +290,10 @@ compose(enum script_tools tools, bool probe, const char *nonce,
 	command_add(&c, vm_list);
 	if (probe)
 		command_add(&c, vm_probe);
-	command_add(&c, probe ? "I() {\nprobe\n" : "I() {\n:\n");
+	command_add(&c, probe ? "calls() {\nprobe\n" : "calls() {\n:\n");
 	command_add_items(&c, items, n);
-	command_addf(
-	    &c, "}\nP %s%s\n", nonce, !probe && is_small(items, n) ? " s" : "");
+	command_addf(&c, "}\nanswer %s%s\n", nonce,
+	    !probe && is_small(items, n) ? " s" : "");
 	return command_end(&c, len);
 }
 
@@ -321,7 +321,7 @@ script_compose_read(enum script_tools tools, const char *nonce,
 	command_add_frame(&c);
 	command_add_records(&c, tools);
 	command_add(&c, vm_read);
-	command_add(&c, "I() {\n");
+	command_add(&c, "calls() {\n");
 	command_open_deep(&c, 8, path);
 	command_add(&c, "read_part ");
 	command_add_path(&c, 8, path);
@@ -330,7 +330,7 @@ script_compose_read(enum script_tools tools, const char *nonce,
 	else
 		command_addf(&c, " %" PRIu64 " %" PRIu64, offset, len);
 	command_addf(&c, " %d", lend);
-	command_addf(&c, "\n}\nP %s%s\n", nonce, len <= 4096 ? " s" : "");
+	command_addf(&c, "\n}\nanswer %s%s\n", nonce, len <= 4096 ? " s" : "");
 	return command_end(&c, out_len);
 }
 
@@ -343,10 +343,10 @@ script_compose_stage(const char *command, const char *nonce, size_t *len)
 	command_add_frame(&c);
 	command_add(&c, vm_stage);
 	/* A subshell: the command may change whatever it likes. */
-	command_add(&c, "C() (\n");
+	command_add(&c, "kept_command() (\n");
 	command_add(&c, command);
-	command_addf(
-	    &c, "\n)\nI() {\nkeep_output %s\n}\nP %s s\n", nonce, nonce);
+	command_addf(&c, "\n)\ncalls() {\nkeep_output %s\n}\nanswer %s s\n",
+	    nonce, nonce);
 	return command_end(&c, len);
 }
 
@@ -360,7 +360,8 @@ script_compose_piece(
 	command_add_frame(&c);
 	command_add(&c, vm_stage);
 	command_addf(&c,
-	    "I() {\nprint_part %s %" PRIu64 " %" PRIu64 " %d\n}\nP %s\n", nonce,
-	    offset, len, last != 0, nonce);
+	    "calls() {\nprint_part %s %" PRIu64 " %" PRIu64
+	    " %d\n}\nanswer %s\n",
+	    nonce, offset, len, last != 0, nonce);
 	return command_end(&c, out_len);
 }

@@ -12,7 +12,7 @@
 #include "script/vm_scripts.h"
 
 /* The line at which a command's calls begin. */
-#define CALLS "I() {\n"
+#define CALLS "calls() {\n"
 
 static struct {
 	pthread_once_t once;
@@ -49,10 +49,10 @@ static void
 toolkit_make(void)
 {
 	static const char *const parts[] = {vm_prelude,
-	    "[ -n \"$K\" ] || "
+	    "[ -n \"$kind\" ] || "
 	    "if [ \"$(find / -maxdepth 0 -printf x)\" = x ]\n"
-	    "then\nK=G\nelse\nK=B\nfi\n"
-	    "if [ \"$K\" = G ]\nthen\n",
+	    "then\nkind=G\nelse\nkind=B\nfi\n"
+	    "if [ \"$kind\" = G ]\nthen\n",
 	    vm_record_gnu, vm_list_gnu, "else\n", vm_record_busybox,
 	    vm_list_busybox, "fi\n", vm_list, vm_probe, vm_read, vm_bulk,
 	    vm_name, vm_socket, vm_attr, vm_piece, vm_evidence, vm_write,
@@ -93,9 +93,9 @@ static void
 add_tools(struct command *c, enum script_tools tools)
 {
 	command_add(c,
-	    tools == SCRIPT_TOOLS_GNU		? "K=G "
-		: tools == SCRIPT_TOOLS_BUSYBOX ? "K=B "
-						: "K= ");
+	    tools == SCRIPT_TOOLS_GNU		? "kind=G "
+		: tools == SCRIPT_TOOLS_BUSYBOX ? "kind=B "
+						: "kind= ");
 }
 
 /* What can be sent only as it is. */
@@ -116,7 +116,7 @@ script_with_toolkit(const char *command, enum script_tools tools,
 
 	command_begin(&c, nonce);
 	add_tools(&c, tools);
-	command_addf(&c, "N=%s k=", nonce);
+	command_addf(&c, "nonce=%s toolkit=", nonce);
 	command_add_quoted(&c, place);
 	command_add(&c, "\n");
 	command_add(&c, vm_load);
@@ -135,14 +135,15 @@ add_text(struct command *c, bool plain)
 		return;
 	}
 	if (plain) {
-		command_add(c, "k=");
+		command_add(c, "toolkit=");
 		command_add_quoted(c, text);
 		command_add(c, "\n");
 		return;
 	}
-	command_add(c, "k=$(printf %s '");
+	command_add(c, "toolkit=$(printf %s '");
 	command_add(c, toolkit.packed);
-	command_addf(c, "' | base64 -d | gzip -dc)\nL=%zu\n", strlen(text));
+	command_addf(
+	    c, "' | base64 -d | gzip -dc)\nlength=%zu\n", strlen(text));
 	command_add(c, vm_unpacked);
 }
 
@@ -156,9 +157,10 @@ script_store_toolkit(const char *command, enum script_tools tools,
 	script_toolkit(&hash);
 	command_begin(&c, nonce);
 	add_tools(&c, tools);
-	command_addf(&c, "N=%s\n", nonce);
+	command_addf(&c, "nonce=%s\n", nonce);
 	add_text(&c, (flags & SCRIPT_STORE_PLAIN) != 0);
-	command_addf(&c, "eval \"$k\"\nkeep_toolkit %s %s \"$k\"%s\n", nonce,
+	command_addf(&c,
+	    "eval \"$toolkit\"\nkeep_toolkit %s %s \"$toolkit\"%s\n", nonce,
 	    hash, (flags & SCRIPT_STORE_CLEAN) != 0 ? " c" : "");
 	command_add(&c, command + script_programs_size(command));
 	return whole_end(&c, len);

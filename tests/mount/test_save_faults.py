@@ -224,7 +224,8 @@ def test_one_bad_answer_during_a_save_with_busybox(case, fault):
         attempt(room, CASES[case](), FAULTS[fault], 1)
 
 
-COMMITS = {"large": " Ct '", "large-new": " Ct '", "large-append": " Sp '"}
+COMMITS = {"large": " commit_file '", "large-new": " commit_file '",
+           "large-append": " spread_staged '"}
 
 
 @pytest.mark.parametrize("case", COMMITS)

@@ -259,7 +259,7 @@ def test_a_lost_answer_and_a_lost_toolkit(workspace):
     os.unlink(*kept(room))
     call.result()
     first, second, third = room.log("command")
-    assert "A=1" not in first["command"] and "A=1" in second["command"]
+    assert "again=1" not in first["command"] and "again=1" in second["command"]
     assert third["command_len"] > 8000, "with the text; it knows the first"
     assert len(kept(room)) == 1
 

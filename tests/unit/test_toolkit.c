@@ -10,7 +10,7 @@
 #include "script/bulk.h"
 #include "script/toolkit.h"
 
-#define LAST  "\np"
+#define LAST  "\nanswer_plain"
 #define NONCE "0123456789abcdef"
 #define PLACE "/home/it's/.cache/gentilityfs/toolkit-1"
 
@@ -47,15 +47,16 @@ check_forms(char *command)
 	size = script_programs_size(command);
 	assert_true(size > 1000 && size < 10000);
 	calls = command + size;
-	assert_int_equal(strncmp(calls, "I() {\n", 6), 0);
+	assert_int_equal(strncmp(calls, "calls() {\n", 10), 0);
 	other =
 	    script_with_toolkit(command, SCRIPT_TOOLS_GNU, NONCE, PLACE, &len);
 	assert_non_null(other);
 	assert_int_equal(strlen(other), len);
 	assert_true(len <= strlen(calls) + SCRIPT_LOAD_MAX);
 	assert_string_equal(other + len - strlen(calls), calls);
-	assert_non_null(strstr(other, "k='/home/it'\\''s/.cache/"));
-	assert_int_equal(strncmp(other, "K=G N=" NONCE " k=", 25), 0);
+	assert_non_null(strstr(other, "toolkit='/home/it'\\''s/.cache/"));
+	assert_int_equal(
+	    strncmp(other, "kind=G nonce=" NONCE " toolkit=", 38), 0);
 	free(other);
 	for (flags = 0; flags < 4; flags++) {
 		other = script_store_toolkit(
@@ -63,7 +64,7 @@ check_forms(char *command)
 		assert_non_null(other);
 		assert_int_equal(strlen(other), len);
 		assert_string_equal(other + len - strlen(calls), calls);
-		assert_int_equal(strncmp(other, "K= ", 3), 0);
+		assert_int_equal(strncmp(other, "kind= ", 6), 0);
 		free(other);
 	}
 	free(command);
@@ -74,7 +75,7 @@ forms(void **state)
 {
 	const struct script_item item = {SCRIPT_LIST, "/d", 100};
 	const struct script_change change = {
-	    .op = SCRIPT_UNLINK, .path = "/a\nI() {\n"};
+	    .op = SCRIPT_UNLINK, .path = "/a\ncalls() {\n"};
 	const char *const paths[] = {"/a"};
 	size_t len;
 

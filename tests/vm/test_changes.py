@@ -896,8 +896,8 @@ def test_replaced_when_it_cannot_be_written_in_place(carrying_room):
     command, how = room.composed("write", BINARY, path=path, how=MUST,
                                  token=token())
     # stands in for a disk that fills up between the check and the write
-    broken = command.replace(b'cat "$g" 2>&1 >"$1"',
-                             b'{ head -c 9 "$g" >"$1"; false; }')
+    broken = command.replace(b'cat "$staged" 2>&1 >"$1"',
+                             b'{ head -c 9 "$staged" >"$1"; false; }')
     assert broken != command
     result = room.result(room.run(broken), how)
     assert result["error"] == 0 and result["replaced"]
@@ -916,7 +916,7 @@ def test_no_hard_links(room):
             command, args = room.composed("write", BINARY, path=path, how=how,
                                           mode=0o751, token=mine, again=again)
             result = room.result(room.run(command.replace(
-                b"m ln -T", b"m false -T")), args)
+                b"try ln -T", b"try false -T")), args)
             assert result["error"] == 0
             assert path.read_bytes() == BINARY and mode_of(path) == 0o751
             no_leftovers(room)

@@ -132,7 +132,7 @@ def test_a_stopped_write_leaves_the_mode(carrying_room):
     command, _ = room.composed("write", NEW, path=path, how=MAY,
                                token=token(), lend="200")
     for signal in "TERM", "HUP", "KILL":
-        broken = command.replace(b'cat "$g" 2>&1 >"$1"',
+        broken = command.replace(b'cat "$staged" 2>&1 >"$1"',
                                  b"kill -%s $$" % signal.encode())
         assert broken != command
         room.run(broken)
@@ -152,7 +152,7 @@ def test_new_files_without_hard_links_may_be_read_only(carrying_room):
     command, how = room.composed("write", NEW, path=path, how=EXCLUSIVE,
                                  mode=0o444, token=token())
     result = room.result(
-        room.run(command.replace(b"m ln -T", b"m false -T")), how)
+        room.run(command.replace(b"try ln -T", b"try false -T")), how)
     assert result["error"] == 0
     assert path.read_bytes() == NEW and mode_of(path) == 0o444
     no_leftovers(room)
@@ -240,7 +240,7 @@ def test_rename_keeps_the_open_file_that_it_replaces(carrying_room, links):
 def denied(command):
     """As where there are no hard links."""
     changed = command.replace(
-        b'm ln -T "$1" "$_K"', b'{ e=EPERM; false; }')
+        b'try ln -T "$1" "$kept_file"', b'{ error=EPERM; false; }')
     assert changed != command
     return changed
 

@@ -1,67 +1,68 @@
 # shellcheck shell=sh disable=SC2034,SC2154 # variables of change.sh
-# More of write.sh, for X of change.sh.
-#	Cr PATH HOW MODE TOKEN OWNER	a new empty file
-#	Ct PATH HOW MODE TOKEN SIZE SUM ATIME MTIME OWNER SPACE PARTS
-#				the staged file is complete: as Wr from there;
-#				EAGAIN: not all pieces are there.  SUM may be
-#				"-": each piece was verified, and outside of
-#				PARTS (offsets and lengths) all is a hole; "+":
-#				all of it is one
-#	Cl PATH			remove what is older than an hour, of PATH (a
-#				directory) and of the temporary directory; what
-#				may be open somewhere once it is a week old
-Cr() {
-	j "$1" "$4"
-	g=$g.$$
+# More of write.sh, for change of change.sh.
+#	create_file PATH HOW MODE TOKEN OWNER
+#		a new empty file
+#	commit_file PATH HOW MODE TOKEN SIZE SUM ATIME MTIME OWNER SPACE PARTS
+#		the staged file is complete: as write_file from there; EAGAIN:
+#		not all pieces are there.  SUM may be "-": each piece was
+#		verified, and outside of PARTS (offsets and lengths) all is a
+#		hole; "+": all of it is one
+#	clean_directory PATH
+#		remove what is older than an hour, of PATH (a directory) and
+#		of the temporary directory; what may be open somewhere once it
+#		is a week old
+create_file() {
+	find_staged "$1" "$4"
+	staged=$staged.$$
 	if [ "$2" = c ] && [ -f "$1" ] && [ ! -L "$1" ]; then
 		return
-	elif [ "$2" = x ] && Ev "$4" "$1"; then
+	elif [ "$2" = x ] && has_created "$4" "$1"; then
 		return
 	fi
-	_s=0 _b=0 _h=''
-	! Yo "$3" || In "$1" "$2" "$3" "$4"
-	[ "$e" != OK ] || [ -z "$5" ] || m chown -h "$5" "$1" || rm -f "$1"
-	rr "$g"
+	staged_size=0 taken_space=0 has_holes=''
+	! open_staged "$3" || put_staged "$1" "$2" "$3" "$4"
+	[ "$error" != OK ] || [ -z "$5" ] || try chown -h "$5" "$1" || rm -f "$1"
+	remove_own "$staged"
 }
-# Is what is staged complete?  Sets e when not.
-Cs() {
+# Is what is staged complete?  Sets error when not.
+is_complete() {
 	case $2 in
-	+) Yo "$3" || return ;;
-	-) [ -f "$g" ] ;;
-	*) [ -f "$g" ] && Hs "$2" "$g" ;;
+	+) open_staged "$3" || return ;;
+	-) [ -f "$staged" ] ;;
+	*) [ -f "$staged" ] && has_sum "$2" "$staged" ;;
 	esac || {
-		e=EAGAIN
+		error=EAGAIN
 		return
 	}
-	[ -n "$_h" ] || return 0
-	m dd of="$g" bs=1 seek="$1" count=0 || return
+	[ -n "$has_holes" ] || return 0
+	try dd of="$staged" bs=1 seek="$1" count=0 || return
 	# Holes take no space.
-	o=$(stat -c %b "$g")
-	_s=$((${o:-0} * 512))
+	said=$(stat -c %b "$staged")
+	staged_size=$((${said:-0} * 512))
 }
-Ct() {
-	j "$1" "$4"
-	_y='' _h='' _s=$5 _b=${10} _n=$5 _l=${11}
+commit_file() {
+	find_staged "$1" "$4"
+	mode_done='' has_holes='' staged_size=$5 taken_space=${10} whole_size=$5 parts=${11}
 	case $6 in
-	[-+]) _h=1 ;;
+	[-+]) has_holes=1 ;;
 	esac
-	if [ "$A" = 0 ] || ! B "$1" "$2" "$4" "$5" "$6"; then
-		Cs "$5" "$6" "$3" && [ "$e" = OK ] && In "$1" "$2" "$3" "$4"
+	if [ "$again" = 0 ] || ! is_done "$1" "$2" "$4" "$5" "$6"; then
+		is_complete "$5" "$6" "$3" && [ "$error" = OK ] && put_staged "$1" "$2" "$3" "$4"
 	fi
-	Fn "$@"
+	finish_write "$@"
 	# Else it stays for the next attempt.
-	[ "$e" != OK ] || rr "$g"
+	[ "$error" != OK ] || remove_own "$staged"
 }
-Cl() {
-	[ -L "$t" ] || [ ! -O "$t" ] ||
-	    find "$t" -type f -mmin +60 -exec rm -f {} +
+clean_directory() {
+	[ -L "$private" ] || [ ! -O "$private" ] ||
+	    find "$private" -type f -mmin +60 -exec rm -f {} +
 	# Only files that are ours by name and owner.
-	for _f in "$1" "${TMPDIR:-/tmp}"; do
-		find "$_f" -mindepth 1 -maxdepth 1 -type f \
-		    -name '.gentilityfs-[0-9a-f][0-9a-f]*' -user "$u" \
+	for item in "$1" "${TMPDIR:-/tmp}"; do
+		find "$item" -mindepth 1 -maxdepth 1 -type f \
+		    -name '.gentilityfs-[0-9a-f][0-9a-f]*' -user "$uid" \
 		    -mmin +60 -exec rm -f {} +
-		find "$_f" -mindepth 1 -maxdepth 1 -type f \
-		    -name '.gentilityfs-open-*' -user "$u" \
+		find "$item" -mindepth 1 -maxdepth 1 -type f \
+		    -name '.gentilityfs-open-*' -user "$uid" \
 		    -ctime +6 -exec rm -f {} +
 	done
 }

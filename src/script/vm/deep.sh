@@ -1,19 +1,20 @@
 # shellcheck shell=sh
 # Paths that are too long for one system call.
-#	Gd N PART...	open a directory as descriptor N; each PART is relative
-#			to the one before.  If that can't be done N is closed,
-#			so that what is below it does not exist
-Gd() {
-	_n=$1 _p=
+#	open_deep N PART...
+#		open a directory as descriptor N; each PART is relative to the
+#		one before.  If that can't be done N is closed, so that what
+#		is below it does not exist
+open_deep() {
+	descriptor=$1 above=
 	shift
-	eval "exec $_n<&-"
-	for _f; do
-		_f=$_p$_f
-		if [ ! -d "$_f" ] || [ ! -r "$_f" ]; then
-			eval "exec $_n<&-"
+	eval "exec $descriptor<&-"
+	for part; do
+		part=$above$part
+		if [ ! -d "$part" ] || [ ! -r "$part" ]; then
+			eval "exec $descriptor<&-"
 			return
 		fi
-		eval "exec $_n<\"\$_f\""
-		_p=/proc/self/fd/$_n/
+		eval "exec $descriptor<\"\$part\""
+		above=/proc/self/fd/$descriptor/
 	done
 }

@@ -1,4 +1,4 @@
-# shellcheck shell=sh disable=SC2154,SC3013 # t is of evidence.sh; a shell
+# shellcheck shell=sh disable=SC2154,SC3013 # private: of evidence.sh; a shell
 # without -nt keeps nothing
 # Leaving the toolkit in the VM, for load.sh.
 #	keep_toolkit ID HASH TEXT CLEAN
@@ -69,28 +69,28 @@ keep_toolkit() {
 	find_home
 	if [ -z "$home" ] || ! make_ours "$home" ||
 	    ! keep_in "$home/gentilityfs" "$2" "$3" "$4"; then
-		keep_in "$t" "$2" "$3" "$4"
+		keep_in "$private" "$2" "$3" "$4"
 	fi
 	say_kept "$1" "$kept"
 }
 find_toolkit() {
 	kept=-
 	find_home
-	for d in ${home:+"$home/gentilityfs"} "$t"; do
-		if is_ours "$d" && is_toolkit "$d/toolkit-$2"; then
-			kept=$d/toolkit-$2
+	for candidate in ${home:+"$home/gentilityfs"} "$private"; do
+		if is_ours "$candidate" && is_toolkit "$candidate/toolkit-$2"; then
+			kept=$candidate/toolkit-$2
 			break
 		fi
 		# What exists of it decides.
-		e=$d
-		while [ ! -e "$e" ] && [ ! -L "$e" ]; do
-			e=${e%/*}
-			e=${e:-/}
+		above_it=$candidate
+		while [ ! -e "$above_it" ] && [ ! -L "$above_it" ]; do
+			above_it=${above_it%/*}
+			above_it=${above_it:-/}
 		done
-		if [ "$kept" = - ] && [ -d "$e" ] && [ -w "$e" ]; then
-			case $e in
-			"$d" | "$home") ! is_ours "$e" || kept=$d/ ;;
-			*) kept=$d/ ;;
+		if [ "$kept" = - ] && [ -d "$above_it" ] && [ -w "$above_it" ]; then
+			case $above_it in
+			"$candidate" | "$home") ! is_ours "$above_it" || kept=$candidate/ ;;
+			*) kept=$candidate/ ;;
 			esac
 		fi
 	done

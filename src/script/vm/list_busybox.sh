@@ -5,29 +5,29 @@
 # list.sh
 # What vanishes meanwhile must not make find leave out the rest.
 each='stat -c "$0" "$@"; :'
-c() {
-	n=$(find . -xdev -mindepth 1 -maxdepth "$1" -print0 | tr -dc '\000' |
-	    head -c $((B + 1)) | wc -c)
+count_below() {
+	count=$(find . -xdev -mindepth 1 -maxdepth "$1" -print0 | tr -dc '\000' |
+	    head -c $((bound + 1)) | wc -c)
 }
 # Only directories that are readable for sure, by owner and mode, are gone
 # into; no process for each directory.
-l() {
-	[ "$1" = 1 ] || u=$(id -u)
-	set -- "$1" -type l -exec sh -c "$each" "//$f %n//%N" {} + \
-	    -o -exec sh -c "$each" "//$f %n" {} +
-	D=$1
+show_below() {
+	[ "$1" = 1 ] || uid=$(id -u)
+	set -- "$1" -type l -exec sh -c "$each" "//$format %n//%N" {} + \
+	    -o -exec sh -c "$each" "//$format %n" {} +
+	depth=$1
 	shift
-	[ "$D" = 1 ] || [ "$u" = 0 ] || set -- -type d \
-	    ! \( -user "$u" -perm -500 -o ! -user "$u" -perm -55 \) \
-	    -exec sh -c "$each" "//u$f %n" {} + -prune -o "$@"
-	stat -c "//$f %n" . && find . -xdev -mindepth 1 -maxdepth "$D" "$@"
+	[ "$depth" = 1 ] || [ "$uid" = 0 ] || set -- -type d \
+	    ! \( -user "$uid" -perm -500 -o ! -user "$uid" -perm -55 \) \
+	    -exec sh -c "$each" "//u$format %n" {} + -prune -o "$@"
+	stat -c "//$format %n" . && find . -xdev -mindepth 1 -maxdepth "$depth" "$@"
 }
-t() {
-	u=$(id -u)
+show_directories() {
+	uid=$(id -u)
 	set -- "$@" -xdev -maxdepth 1
-	[ "$u" = 0 ] || set -- "$@" -type d \
-	    ! \( -user "$u" -perm -500 -o ! -user "$u" -perm -55 \) \
-	    -exec sh -c "$each" "//u$f %n" {} + -prune -o
-	find "$@" -type l -exec sh -c "$each" "//$f %n//%N" {} + \
-	    -o -exec sh -c "$each" "//$f %n" {} +
+	[ "$uid" = 0 ] || set -- "$@" -type d \
+	    ! \( -user "$uid" -perm -500 -o ! -user "$uid" -perm -55 \) \
+	    -exec sh -c "$each" "//u$format %n" {} + -prune -o
+	find "$@" -type l -exec sh -c "$each" "//$format %n//%N" {} + \
+	    -o -exec sh -c "$each" "//$format %n" {} +
 }

@@ -1,55 +1,55 @@
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2154
 # read_part PATH OFFSET LENGTH LEND: part of a regular file.  LENGTH "all": all
 # there is, at most 16 MiB, for files whose size lies (/proc).  LEND 1: its mode
 # has come to deny reading it, though not to who opened it before; its owner
 # grants it to himself until it is read, which changes the ctime.  Prints
 #	"#0 OK K\0" RECORD "\0" DATA "\0" RECORD
-# with the file's records before and after (v of list.sh), or "#0 ERRNO\0"; an
-# error found out later stands as "!ERRNO" instead of the second record.
+# with the file's records before and after (show_attributes), or "#0 ERRNO\0";
+# an error found out later stands as "!ERRNO" instead of the second record.
 read_part() {
-	e=
+	error=
 	if [ -L "$1" ]; then
-		e=ESTALE
+		error=ESTALE
 	elif [ -d "$1" ]; then
-		e=EISDIR
+		error=EISDIR
 	elif [ ! -e "$1" ]; then
-		E "$1"
+		path_error "$1"
 	elif [ ! -f "$1" ]; then
-		e=EINVAL
+		error=EINVAL
 	elif [ "$4" = 1 ] && [ -O "$1" ]; then
-		_W=$1
-		trap 'chmod u-r "$_W"; exit 1' HUP INT TERM
+		lent_file=$1
+		trap 'chmod u-r "$lent_file"; exit 1' HUP INT TERM
 		chmod u+r "$1"
 	elif [ ! -r "$1" ]; then
-		e=EACCES
+		error=EACCES
 	fi
-	[ -z "$e" ] || { printf '#0 %s\0' "$e"; return; }
-	printf '#0 OK %s\0' "$K"
-	v "$1"
+	[ -z "$error" ] || { printf '#0 %s\0' "$error"; return; }
+	printf '#0 OK %s\0' "$kind"
+	show_attributes "$1"
 	printf '\0'
 	if [ "$3" = all ]; then
 		# Some files of /proc never end: what came in time is it.
 		# (busybox's timeout holds the pipe open for a second.)
-		t=
-		[ "$K" = B ] || ! h timeout || t='timeout 10'
+		limit=
+		[ "$kind" = B ] || ! has timeout || limit='timeout 10'
 		# shellcheck disable=SC2086 # two words or none
-		r=$( { { $t cat "$1" 2>&4; echo "+$?" >&4; } |
+		result=$( { { $limit cat "$1" 2>&4; echo "+$?" >&4; } |
 		    head -c 16777216 >&3; } 4>&1)
 		# Killed: by timeout, or by head when it had enough.
-		case ${r##*+} in
+		case ${result##*+} in
 		0 | 124 | 137 | 141 | 143) ;;
-		*) T "${r%+*}" ;;
+		*) text_error "${result%+*}" ;;
 		esac
 	else
-		m=$(dd if="$1" bs=131072 iflag=skip_bytes,count_bytes \
-		    skip="$2" count="$3" 2>&1 >&3) || T "$m"
+		message=$(dd if="$1" bs=131072 iflag=skip_bytes,count_bytes \
+		    skip="$2" count="$3" 2>&1 >&3) || text_error "$message"
 	fi 3>&1
 	[ "$4" != 1 ] || [ ! -O "$1" ] || chmod u-r "$1"
 	trap - HUP INT TERM
 	printf '\0'
-	if [ -n "$e" ]; then
-		printf '!%s' "$e"
+	if [ -n "$error" ]; then
+		printf '!%s' "$error"
 	else
-		v "$1" || printf '!ENOENT'
+		show_attributes "$1" || printf '!ENOENT'
 	fi
 }

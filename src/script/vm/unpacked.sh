@@ -1,7 +1,7 @@
-# shellcheck shell=sh disable=SC2154 # k, L and N are set before
-# Is k the whole toolkit, L bytes long?  If not, nothing here can unpack it, and
-# nothing is done but to print the mark "none N", on a line of its own.
-[ ${#k} = "$L" ] || {
-	printf '\n%s%s %s>\n' '<gfs-' none "$N"
+# shellcheck shell=sh disable=SC2154 # they are set before
+# Has toolkit the whole text, length bytes?  If not, nothing here can unpack it,
+# and nothing is done but to print the mark "none N", on a line of its own.
+[ ${#toolkit} = "$length" ] || {
+	printf '\n%s%s %s>\n' '<gfs-' none "$nonce"
 	exit
 }
