@@ -484,14 +484,15 @@ set_subject(struct parse *p, const char *word)
 		    "MOUNTPOINT is missing: gentilityfs --%s MOUNTPOINT",
 		    o->task == OPTIONS_STATS ? "stats" : "unmount");
 	options_set_string(&o->mountpoint, strdup(word));
-	/* A name, unless there is such a directory. */
-	if (o->task == OPTIONS_UNMOUNT && strchr(word, '/') == NULL &&
-	    access(word, F_OK) == -1) {
+	/* A name of the configuration, else a directory. */
+	if (o->task == OPTIONS_UNMOUNT && strchr(word, '/') == NULL) {
 		char *source = NULL;
 
 		status = use_name(p, word, &source);
 		free(source);
-		return status;
+		if (status != 0 && access(word, F_OK) == -1)
+			return status;
+		p->detail[0] = '\0';
 	}
 	return 0;
 }
