@@ -1,5 +1,6 @@
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -517,7 +518,7 @@ test_a_working_command_means_ready(void **state)
  * without an instance; commands are refused until it is ready, in either way.
  */
 struct start {
-	unsigned polls;
+	atomic_uint polls;
 	int status; /* of refused commands */
 };
 
@@ -570,9 +571,9 @@ test_a_starting_instance_is_waited_for(void **state)
 
 /* A service that takes bodies up to a limit, and what it does to others. */
 struct limit {
-	size_t most;
+	_Atomic size_t most;
 	int status; /* 0: a reset; 200: the shell's "argument list too long" */
-	unsigned refused;
+	atomic_uint refused;
 };
 
 static bool
