@@ -10,7 +10,7 @@ packages_build='gcc make autoconf automake pkg-config libfuse3-dev fuse3
 # What the checks need besides.
 # shellcheck disable=SC2034
 packages_check='build-essential clang clang-format-14 cppcheck libcmocka-dev busybox-static
-    python3 python3-pytest python3-pytest-xdist shellcheck mandoc git rsync
+    python3 python3-pytest python3-pytest-xdist shellcheck mandoc git rsync valgrind
     openssl dash procps util-linux file patch unzip zip sqlite3 vim nano zsh fish gcovr'
 
 # What to say where there is no apt-get.
