@@ -21,34 +21,48 @@
  * is meant to be read in several calls. */
 #define READ_KEEP_MS 1000
 
-/* Parts of a large file that are read one after another within so long (ms) are
- * to be of one version, */
+/* Parts of a large file that are read within so long (ms) of each other are to
+ * be of one version. */
 #define READ_ON_MS 5000
-/* though the kernel reads ahead, and not always in order. */
-#define READ_AHEAD_MAX ((uint64_t)4 << 20)
-#define READ_LARGE     ((uint64_t)1 << 20)
+#define READ_LARGE ((uint64_t)1 << 20)
+/* A reader who jumps about is not remembered for longer than so many parts. */
+#define READ_SEEN 64
 
 /*
- * Would a program that reads a large file from its beginning get the rest out
- * of another version of the same size?  It could not tell.  Handle locked.
+ * Would a program that reads a large file part by part, as the kernel does
+ * ahead of it and in any order, get this one out of another version of the same
+ * size?  It could not tell.  Who reads a part again begins anew.  Handle
+ * locked.
  */
 static bool
 reads_two_versions(
-    const struct open_file *h, const struct attr *now, uint64_t off)
+    const struct open_file *h, const struct attr *now, uint64_t off, size_t len)
 {
-	return h->end > 0 && off >= h->end && off - h->end <= READ_AHEAD_MAX &&
-	    h->attr.size > READ_LARGE && h->attr.size == now->size &&
-	    h->read + READ_ON_MS > room_now();
+	struct interval gap, again;
+
+	if ((h->attr.ino == now->ino && h->attr.mtime == now->mtime) ||
+	    h->seen.count == 0 || h->read + READ_ON_MS <= room_now() ||
+	    h->attr.size <= READ_LARGE || h->attr.size != now->size)
+		return false;
+	return !intervals_first(&h->seen, off, off + len, &again) &&
+	    intervals_first_gap(&h->seen, 0, now->size, &gap);
 }
 
-/* A part was read. */
+/* A part was read of this version. */
 static void
-note_read(struct open_file *h, uint64_t off, size_t len)
+note_read(
+    struct open_file *h, const struct attr *attr, uint64_t off, size_t len)
 {
 	pthread_mutex_lock(&h->lock);
-	if (off == 0 || off + len > h->end)
-		h->end = off + len;
-	h->read = room_now();
+	if (h->attr.ino == attr->ino && h->attr.mtime == attr->mtime &&
+	    attr->size > READ_LARGE) {
+		if (h->seen.count >= READ_SEEN ||
+		    h->read + READ_ON_MS <= room_now())
+			intervals_free(&h->seen);
+		/* Without memory it is not remembered. */
+		(void)intervals_add(&h->seen, off, off + len);
+		h->read = room_now();
+	}
 	pthread_mutex_unlock(&h->lock);
 }
 
@@ -61,7 +75,7 @@ note_read(struct open_file *h, uint64_t off, size_t len)
  */
 static struct blob *
 read_version(struct fs *fs, struct open_file *h, struct node *n, uint64_t off,
-    struct attr *attr, bool *soon)
+    size_t len, struct attr *attr, bool *soon)
 {
 	struct validator v = attr_validator(&n->attr);
 	struct blob *blob = NULL;
@@ -83,10 +97,12 @@ read_version(struct fs *fs, struct open_file *h, struct node *n, uint64_t off,
 	} else if (keep) {
 		blob = h->blob;
 		*attr = h->attr;
-	} else if (node_version(&then) != node_version(n) &&
-	    reads_two_versions(h, &n->attr, off)) {
+	} else if (reads_two_versions(h, &n->attr, off, len)) {
 		h->torn = true;
 	} else if ((blob = store_get(fs->store, &v)) != NULL) {
+		if (h->attr.ino != n->attr.ino ||
+		    h->attr.mtime != n->attr.mtime)
+			intervals_free(&h->seen);
 		blob_put(h->blob);
 		h->blob = blob;
 		h->since = room_now();
@@ -125,15 +141,24 @@ was_changed(
 static int
 read_confirm(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
     struct blob *blob, const char *path, const struct attr *attr,
-    uint64_t checked)
+    uint64_t checked, bool replaced)
 {
 	unsigned ms = fs->options->cache_timeout_ms > 0 ? READ_AT_ONCE : 0;
 	uint64_t contact;
 	bool torn;
 	int error;
 
-	if (*path == '\0' || !blob_is_doubtful(blob, checked, ms))
+	/* Nothing can be asked of a file that has lost its name to another. */
+	if (*path == '\0' && !replaced)
 		return 0;
+	if (!blob_is_doubtful(blob, checked, ms, !replaced))
+		return 0;
+	if (replaced) {
+		tree_lock(fs->tree);
+		h->torn = true;
+		tree_unlock(fs->tree);
+		goto torn;
+	}
 	contact = room_contact(fs->room);
 	tree_lock(fs->tree);
 	w->limit_ms = fs_patience(fs, true);
@@ -150,7 +175,9 @@ read_confirm(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
 	tree_unlock(fs->tree);
 	if (!torn)
 		return 0;
-	log_info("%s: changed while it was read", path);
+torn:
+	log_info("%s: changed while it was read",
+	    *path != '\0' ? path : "a file that was replaced");
 	blob_forget(blob);
 	return -ESTALE;
 }
@@ -195,7 +222,7 @@ fs_read_file(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
 			c = n->content;
 			soon = false;
 		} else {
-			blob = read_version(fs, h, n, off, &attr, &soon);
+			blob = read_version(fs, h, n, off, size, &attr, &soon);
 			if (h->torn) {
 				tree_unlock(fs->tree);
 				blob_put(blob);
@@ -221,12 +248,14 @@ fs_read_file(struct fs *fs, struct wait *w, fuse_ino_t ino, struct open_file *h,
 			error = content_read(c, w, path, off, size, span);
 		else if ((error = blob_read(
 			      blob, w, path, &attr, off, size, span)) == 0) {
-			error = read_confirm(
-			    fs, w, ino, h, blob, path, &attr, checked);
+			error = blob_is_torn(blob)
+			    ? -ESTALE
+			    : read_confirm(fs, w, ino, h, blob, path, &attr,
+				  checked, replaced);
 			if (error != 0)
 				span_free(span);
 			else
-				note_read(h, off, span->len);
+				note_read(h, &attr, off, span->len);
 		}
 		blob_put(blob);
 		if ((error == -EAGAIN || error == -ENOENT) && path != NULL &&

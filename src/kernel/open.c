@@ -42,6 +42,7 @@ handle_free(struct fs *fs, struct open_file *h)
 	 * do not know that the kernel puts requests in order. */
 	pthread_mutex_lock(&h->lock);
 	blob_put(h->blob);
+	intervals_free(&h->seen);
 	free(h->data);
 	free(h->path);
 	pthread_mutex_unlock(&h->lock);

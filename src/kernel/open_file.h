@@ -1,6 +1,7 @@
 #ifndef KERNEL_OPEN_FILE_H
 #define KERNEL_OPEN_FILE_H
 
+#include "base/interval.h"
 #include "kernel/fs_impl.h"
 
 /* What fs_open.c and fs_file.c share; nobody else includes this. */
@@ -24,8 +25,8 @@ struct open_file {
 	struct attr attr; /* of the version that was last read; under lock */
 	struct blob *blob; /* of that version, kept while it is open */
 	uint64_t since; /* when it became that */
-	uint64_t end; /* of what was read of it, one part after another */
-	uint64_t read; /* when a part was read last */
+	struct intervals seen; /* what was read of it lately */
+	uint64_t read; /* when that was last */
 };
 
 static inline struct open_file *

@@ -73,7 +73,7 @@ blob_came(struct blob *b, uint64_t began)
 }
 
 bool
-blob_is_doubtful(struct blob *b, uint64_t checked, unsigned ms)
+blob_is_doubtful(struct blob *b, uint64_t checked, unsigned ms, bool whole)
 {
 	struct store *s = b->store;
 	bool doubtful;
@@ -81,7 +81,7 @@ blob_is_doubtful(struct blob *b, uint64_t checked, unsigned ms)
 	pthread_mutex_lock(&s->lock);
 	doubtful = b->parts > 1 && b->came >= checked &&
 	    b->came - b->began >= ms &&
-	    intervals_cover(&b->present, 0, b->version.size);
+	    (!whole || intervals_cover(&b->present, 0, b->version.size));
 	pthread_mutex_unlock(&s->lock);
 	return doubtful;
 }
@@ -93,7 +93,19 @@ blob_forget(struct blob *b)
 
 	pthread_mutex_lock(&s->lock);
 	blob_empty(b);
+	b->torn = true;
 	pthread_mutex_unlock(&s->lock);
+}
+
+bool
+blob_is_torn(struct blob *b)
+{
+	bool torn;
+
+	pthread_mutex_lock(&b->store->lock);
+	torn = b->torn;
+	pthread_mutex_unlock(&b->store->lock);
+	return torn;
 }
 
 static void

@@ -64,10 +64,14 @@ void span_free(struct span *);
 /*
  * Nobody but the file's attributes tells when another file of the same size
  * has taken its name while its parts came.  Did the last of them, some time
- * (ms) after the first, come after these were asked for, and is all here now?
+ * (ms) after the first, come after these were asked for?  whole: and is all
+ * here now?
  */
-bool blob_is_doubtful(struct blob *, uint64_t checked, unsigned ms);
-void blob_forget(struct blob *); /* all that came */
+bool blob_is_doubtful(struct blob *, uint64_t checked, unsigned ms, bool whole);
+/* It has bytes of two versions: forget them.  Who has read some of it, and
+ * still has it, hears so. */
+void blob_forget(struct blob *);
+bool blob_is_torn(struct blob *);
 
 /* A version has another ctime now, and the same bytes. */
 void store_rename(

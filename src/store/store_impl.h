@@ -88,6 +88,7 @@ struct blob {
 	struct fill fill; /* of others */
 	struct stream *stream; /* brings all of it; NULL: none does */
 	bool unstreamable; /* one has failed */
+	bool torn; /* somebody may have read bytes of two versions */
 	unsigned parts; /* that came, between these times (room_now()) */
 	uint64_t began, came;
 	bool saved; /* on disk under its name (store_disk.c), */
