@@ -1,9 +1,10 @@
 #!/bin/bash
 # check.sh [PART...]   install what the tests need, build, and run all checks,
 #                      or only some: lint unit mount users sanitize coverage
-#                      fuzz load dist, and packages (Debian's, with lintian) and
-#                      analyze (gcc's and clang's analyzers, cppcheck), which
-#                      are no parts of all
+#                      fuzz load dist analyze (cppcheck, gcc's and clang's
+#                      analyzers; on a slow machine not clang's, unless it is
+#                      named), and packages (Debian's, with lintian), which is
+#                      no part of all
 # Works in ./build-check.  Every check runs, also when one before it failed; of
 # a failure the log's end is shown.  Of tests that try much the same many times
 # (marked slow) some are left out, and with the sanitizers one kind of room is
@@ -683,6 +684,8 @@ else
 		renice -n 10 -p "$BASHPID" >/dev/null 2>&1
 		dist
 		renice -n 19 -p "$BASHPID" >/dev/null 2>&1
+		[ "$GENTILITYFS_TEST_SLOWNESS" != 1 ] ||
+		    check analyze-clang analyze_clang
 		fuzz
 	) &
 	sanitize

@@ -323,8 +323,8 @@ int
 rooms_unmount(const struct options *o, char detail[OPTIONS_DETAIL])
 {
 	struct mounted *mounts = calloc(ROOMS_MAX, sizeof *mounts);
-	char *path =
-	    o->mountpoint != NULL ? realpath(o->mountpoint, NULL) : NULL;
+	char *path = o->all ? NULL : realpath(o->mountpoint, NULL);
+	const char *where = path != NULL ? path : o->mountpoint;
 	int status = EXIT_SUCCESS;
 	bool found = o->all;
 	size_t n, i;
@@ -338,8 +338,7 @@ rooms_unmount(const struct options *o, char detail[OPTIONS_DETAIL])
 	/* The last made first: one may lie in another. */
 	for (i = n; i-- > 0;) {
 		if (!o->all &&
-		    strcmp(mounts[i].dir,
-			path != NULL ? path : o->mountpoint) != 0)
+		    (where == NULL || strcmp(mounts[i].dir, where) != 0))
 			continue;
 		if (o->all && geteuid() != 0 &&
 		    getxattr(mounts[i].dir, "user.gentility.stats", NULL, 0) ==

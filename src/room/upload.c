@@ -219,6 +219,8 @@ stage_next(struct pieces *all, const struct intervals *set, uint64_t at,
 
 	if (all->verify)
 		want = whole_data(set, at, want);
+	if (want == 0) /* a hole, which stage_skip() has taken */
+		return -EINVAL;
 	if ((data = malloc(want)) == NULL)
 		return -ENOMEM;
 	if ((error = whole_read(w, set, at, data, want)) != 0) {

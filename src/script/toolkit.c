@@ -48,11 +48,12 @@ out:
 static void
 toolkit_make(void)
 {
-	static const char *const parts[] = {vm_prelude,
+	static const char find_kind[] =
 	    "[ -n \"$kind\" ] || "
 	    "if [ \"$(find / -maxdepth 0 -printf x)\" = x ]\n"
 	    "then\nkind=G\nelse\nkind=B\nfi\n"
-	    "if [ \"$kind\" = G ]\nthen\n",
+	    "if [ \"$kind\" = G ]\nthen\n";
+	static const char *const parts[] = {vm_prelude, find_kind,
 	    vm_record_gnu, vm_list_gnu, "else\n", vm_record_busybox,
 	    vm_list_busybox, "fi\n", vm_list, vm_probe, vm_read, vm_bulk,
 	    vm_name, vm_socket, vm_attr, vm_piece, vm_evidence, vm_write,

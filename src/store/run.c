@@ -112,6 +112,8 @@ run_make(const char *cache_dir, char **path, int *dir_fd, int *lock_fd)
 		error = -ENOMEM;
 		goto out;
 	}
+	/* The rest of the name stays.
+	 * NOLINTNEXTLINE(bugprone-not-null-terminated-result) */
 	memcpy(strrchr(run, '/') + 1, "run-", 4);
 	if (rename(new, run) == -1)
 		error = -errno;
