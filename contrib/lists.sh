@@ -37,7 +37,8 @@ files $folders -name '*.h' ! -name vm_scripts.h | list HEADERS_USED
 files src/script/vm -name '*.sh' | list VM_FILES
 files src/gx/vm -name '*.*' | list GX_VM_FILES
 {
-	printf '%s\n' src/base/base64.c src/base/base64.h
+	printf 'src/base/%s\n' base64.c base64.h json_text.c json_text.h \
+	    utf8.c utf8.h
 	files src/gx -name '*.[ch]' ! -name main.c ! -name gx_scripts.h
 } | sort | list GX_MODULES
 files contrib/roomd -name '*.[ch]' | list ROOMD_FILES

@@ -4,18 +4,13 @@
 #include "base/utf8.h"
 
 void
-json_write_string(FILE *out, const char *text)
+json_write_bytes(FILE *out, const char *text, size_t len)
 {
-	const char *p = text, *end;
+	const char *p = text, *end = text + len;
 	size_t n;
 
-	if (text == NULL) {
-		fputs("null", out);
-		return;
-	}
 	putc('"', out);
-	end = p + strlen(p);
-	for (; *p != '\0'; p += n) {
+	for (; p < end; p += n) {
 		if ((n = utf8_length(p, (size_t)(end - p))) == 0) {
 			fputs("\\ufffd", out);
 			n = 1;
@@ -28,4 +23,13 @@ json_write_string(FILE *out, const char *text)
 		}
 	}
 	putc('"', out);
+}
+
+void
+json_write_string(FILE *out, const char *text)
+{
+	if (text == NULL)
+		fputs("null", out);
+	else
+		json_write_bytes(out, text, strlen(text));
 }

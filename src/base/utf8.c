@@ -1,3 +1,5 @@
+#include <string.h>
+
 #include "base/utf8.h"
 
 size_t
@@ -24,14 +26,20 @@ utf8_length(const char *text, size_t left)
 }
 
 bool
-utf8_is_text(const char *text, size_t len)
+utf8_is_valid(const char *text, size_t len)
 {
 	const char *end = text + len;
 	size_t n;
 
 	for (; text < end; text += n)
-		if (*text == '\0' ||
-		    (n = utf8_length(text, (size_t)(end - text))) == 0)
+		if ((n = utf8_length(text, (size_t)(end - text))) == 0)
 			return false;
 	return true;
+}
+
+bool
+utf8_is_text(const char *text, size_t len)
+{
+	return (len == 0 || memchr(text, '\0', len) == NULL) &&
+	    utf8_is_valid(text, len);
 }

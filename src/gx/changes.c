@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json_text.h"
 #include "changes.h"
 #include "json.h"
 #include "text.h"
@@ -174,19 +175,19 @@ changes_write_json(const struct changes *all, FILE *f)
 	for (i = 0; i < all->count; i++) {
 		c = &all->list[i];
 		fputs(i == 0 ? "{\"path\": " : ", {\"path\": ", f);
-		json_write(f, c->path, c->path_len);
+		json_write_bytes(f, c->path, c->path_len);
 		fputs(", \"status\": ", f);
-		json_write(f, c->status, strlen(c->status));
+		json_write_bytes(f, c->status, strlen(c->status));
 		if (strcmp(c->status, "deleted") != 0) {
 			if (c->size >= 0)
 				fprintf(f, ", \"size\": %lld", c->size);
 			if (c->mime != NULL) {
 				fputs(", \"mime_type\": ", f);
-				json_write(f, c->mime, strlen(c->mime));
+				json_write_bytes(f, c->mime, strlen(c->mime));
 			}
 			if (c->url != NULL) {
 				fputs(", \"public_url\": ", f);
-				json_write(f, c->url, strlen(c->url));
+				json_write_bytes(f, c->url, strlen(c->url));
 			}
 		}
 		putc('}', f);

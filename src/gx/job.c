@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/json_text.h"
 #include "ask.h"
 #include "base/base64.h"
 #include "compose.h"
@@ -45,15 +46,15 @@ entry_print_json(struct entry *e)
 	int code;
 
 	printf("{\"job\": %lu, \"state\": ", e->job);
-	json_write(stdout, e->state, strcspn(e->state, " "));
+	json_write_bytes(stdout, e->state, strcspn(e->state, " "));
 	if (sscanf(e->state, "exit %d", &code) == 1)
 		printf(", \"exit_code\": %d", code);
 	if (e->start > 0 && gmtime_r(&e->start, &tm) != NULL)
 		strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &tm);
 	printf(", \"started\": ");
-	json_write(stdout, when, strlen(when));
+	json_write_bytes(stdout, when, strlen(when));
 	printf(", \"command\": ");
-	json_write(stdout, e->command, n);
+	json_write_bytes(stdout, e->command, n);
 	putchar('}');
 }
 

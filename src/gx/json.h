@@ -26,9 +26,4 @@ char *json_find_string(struct json object, const char *name, size_t *len);
 long long json_find_number(
     struct json object, const char *name, long long other);
 
-/* A string as JSON has it; what is not UTF-8 becomes U+FFFD. */
-void json_write(FILE *, const char *data, size_t len);
-/* Is it UTF-8, so that nothing is lost? */
-bool json_is_text(const char *data, size_t len);
-
 #endif

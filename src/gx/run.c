@@ -6,6 +6,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/json_text.h"
+#include "base/utf8.h"
 #include "base/base64.h"
 #include "gx.h"
 #include "json.h"
@@ -48,8 +50,8 @@ write_stream(const char *name, const struct text *t)
 	size_t len;
 
 	printf(", \"%s\": ", name);
-	json_write(stdout, data, t->len);
-	if (json_is_text(data, t->len) ||
+	json_write_bytes(stdout, data, t->len);
+	if (utf8_is_valid(data, t->len) ||
 	    (encoded = base64_encode(data, t->len, &len)) == NULL)
 		return;
 	printf(", \"%s_base64\": \"%s\"", name, encoded);
@@ -64,7 +66,7 @@ write_json(const struct stream_result *r, const char *command, double seconds,
 	static const char *const fates[] = {"ran", "not_run", "unknown"};
 
 	printf("{\"command\": ");
-	json_write(stdout, command, strlen(command));
+	json_write_bytes(stdout, command, strlen(command));
 	printf(", \"fate\": \"%s\", \"exit_code\": ",
 	    r->left ? "running" : fates[r->fate]);
 	if (r->has_code)
@@ -83,7 +85,7 @@ write_json(const struct stream_result *r, const char *command, double seconds,
 		printf("null");
 	if (r->why[0] != '\0') {
 		printf(", \"message\": ");
-		json_write(stdout, r->why, strlen(r->why));
+		json_write_bytes(stdout, r->why, strlen(r->why));
 	}
 	puts("}");
 }

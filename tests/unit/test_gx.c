@@ -8,6 +8,8 @@
 
 #include <cmocka.h>
 
+#include "base/json_text.h"
+#include "base/utf8.h"
 #include "answer.h"
 #include "changes.h"
 #include "compose.h"
@@ -249,14 +251,14 @@ test_strings_are_written_as_json(void **state)
 	size_t len;
 	FILE *f = open_memstream(&text, &len);
 
-	json_write(f, "a\"\\\n\0\xc3\xa9\xff\xe2\x82", 10);
+	json_write_bytes(f, "a\"\\\n\0\xc3\xa9\xff\xe2\x82", 10);
 	fclose(f);
 	assert_string_equal(
 	    text, "\"a\\\"\\\\\\u000a\\u0000\xc3\xa9\\ufffd\\ufffd\\ufffd\"");
 	free(text);
-	assert_true(json_is_text("a\0\xc3\xa9", 4));
-	assert_false(json_is_text("\xc3", 1));
-	assert_false(json_is_text("\xed\xa0\x80", 3));
+	assert_true(utf8_is_valid("a\0\xc3\xa9", 4));
+	assert_false(utf8_is_valid("\xc3", 1));
+	assert_false(utf8_is_valid("\xed\xa0\x80", 3));
 }
 
 static void
